@@ -1,0 +1,144 @@
+"""Records: one append-only JSON-lines file per run, and the reader that tolerates a torn last line.
+
+A record's lines, in order:
+
+======== ============================================================================================
+kind     content
+======== ============================================================================================
+run      what made the numbers: algorithm, environment, engine, seed, resolved config, versions, commit
+metrics  ``t_env`` (environment steps so far), ``step`` (the nominal point of the evaluation grid) and
+         any of the standard metric names below
+end      ``status`` ("finished"), ``t_env``, ``wall_seconds``
+======== ============================================================================================
+
+Standard metric names: ``eval/return`` (mean undiscounted return of the evaluation episodes),
+``eval/return_std``, ``eval/win_rate`` (only where the environment reports ``battle_won``),
+``eval/episode_length``, ``train/return``, ``train/episode_length``, ``train/loss``, ``train/grad_norm``,
+``train/epsilon``, ``train/episodes``, ``train/updates``.
+
+A line is flushed as soon as it is written. A process that is killed while it writes leaves a torn last
+line; the reader drops it. A record without an ``end`` line belongs to a run that did not finish.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as read from disk.
+
+    Attributes:
+        run: the header: ``algorithm``, ``env``, ``env_kwargs``, ``engine``, ``seed``, ``config``, ``versions``, ...
+        metrics: the metric lines in the order written, each with ``t_env`` and ``step``.
+        finished: whether the run reached its end.
+        end: the last line of a finished run, else empty.
+        path: where it was read from.
+    """
+
+    run: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    finished: bool = False
+    end: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def series(self, name: str, x: str = "step") -> tuple[list[float], list[float]]:
+        """The points of one metric: (x values, metric values), for the lines that carry it."""
+        rows = [row for row in self.metrics if row.get(name) is not None]
+        return [float(row[x]) for row in rows], [float(row[name]) for row in rows]
+
+
+class RecordWriter:
+    """Appends to one run's record; ``offset`` lets a resumed run cut off what its checkpoint does not know."""
+
+    def __init__(self, path: Path, run: Mapping[str, Any] | None = None, *, resume_at: int | None = None) -> None:
+        """Open ``path``: afresh with the header ``run``, or cut back to byte ``resume_at`` of an earlier attempt."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        if resume_at is None:
+            self._file = path.open("wb")
+            self._write({"kind": "run", "format": FORMAT, **(run or {})})
+        else:
+            self._file = path.open("r+b")
+            self._file.truncate(resume_at)
+            self._file.seek(resume_at)
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+        return self._file.tell()
+
+    def metrics(self, t_env: int, step: int, values: Mapping[str, float]) -> None:
+        """Append one line of metrics."""
+        self._write({"kind": "metrics", "t_env": int(t_env), "step": int(step), **values})
+
+    def end(self, t_env: int, **values: Any) -> None:
+        """Mark the run finished, make that durable, and close the file."""
+        self._write({"kind": "end", "status": "finished", "t_env": int(t_env), **values})
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def close(self) -> None:
+        """Close without marking the run finished."""
+        self._file.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(_plain(line), allow_nan=False, separators=(", ", ": ")).encode() + b"\n")
+        self._file.flush()
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read one record.
+
+    Raises:
+        ValueError: the file has no readable header, or was written by a newer format.
+    """
+    lines = list(_json_lines(path))
+    if not lines or lines[0].get("kind") != "run":
+        raise ValueError(f"{path} is not a run record: its first line should be a JSON object with kind 'run'")
+    header = lines[0]
+    if header.get("format", 0) > FORMAT:
+        raise ValueError(f"{path} has record format {header['format']}; this version reads up to {FORMAT}")
+    metrics = tuple(line for line in lines if line.get("kind") == "metrics")
+    ends = [line for line in lines if line.get("kind") == "end"]
+    return RunRecord(header, metrics, bool(ends), ends[-1] if ends else {}, path)
+
+
+def read_records(folder: Path) -> list[RunRecord]:
+    """Every record below ``folder``, in the order of their paths."""
+    return [read_record(path) for path in sorted(folder.rglob("*.jsonl")) if path.stat().st_size > 0]
+
+
+def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # torn by a kill while it was being written
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path} holds a line that is not JSON: {line[:80]!r}") from error
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types only; a number that is not finite becomes null, since JSON has no word for it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
