@@ -28,7 +28,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 FORMAT = 1
 
@@ -64,11 +64,10 @@ class RecordWriter:
         """Open ``path``: afresh with the header ``run``, or cut back to byte ``resume_at`` of an earlier attempt."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._file: BinaryIO = path.open("wb" if resume_at is None else "r+b")
         if resume_at is None:
-            self._file = path.open("wb")
             self._write({"kind": "run", "format": FORMAT, **(run or {})})
         else:
-            self._file = path.open("r+b")
             self._file.truncate(resume_at)
             self._file.seek(resume_at)
 

@@ -1,0 +1,266 @@
+"""The agent network: fc, ReLU, GRU, fc (SMIX paper, section VI-B), for acting and for learning.
+
+Its input is the agent's observation, its last action (one-hot, zeros at the start) and its identity (one-hot).
+Acting advances one step; learning unrolls a whole tree of histories. Both use the same parameters and the same cell.
+
+Shapes: ``R`` runs, ``M`` histories, ``N`` agents, ``A`` actions, ``O`` observation, ``H`` hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smix_pz.algorithms.histories import Distinct, HistoryTree, rows
+from smix_pz.algorithms.networks import Parameter, Params, linear, linear_parameters
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Values at every history: agent_qs [R, M, N, A] and hidden [R, M, N, H] of the online network, with gradient,
+    and the same of the target network, without."""
+
+    agent_qs: Tensor
+    hidden: Tensor
+    target_qs: Tensor
+    target_hidden: Tensor
+
+
+@dataclass(frozen=True)
+class GRUAgent:
+    """Description of the agent network of one run.
+
+    Attributes:
+        parameter_sharing: one network for all agents (the paper's choice), or one for each.
+    """
+
+    obs_dim: int
+    n_agents: int
+    n_actions: int
+    hidden_dim: int = 64
+    parameter_sharing: bool = True
+
+    @property
+    def input_dim(self) -> int:
+        """Observation, last action and agent id."""
+        return self.obs_dim + self.n_actions + self.n_agents
+
+    def parameters(self) -> dict[str, Parameter]:
+        """What one run's network learns."""
+        h = self.hidden_dim
+        one = {
+            **linear_parameters("agent.fc_in", self.input_dim, h),
+            "agent.gru_x.weight": Parameter((h, 3 * h), h),
+            "agent.gru_x.bias": Parameter((1, 3 * h), h),
+            "agent.gru_h.weight": Parameter((h, 3 * h), h),
+            "agent.gru_h.bias": Parameter((1, 3 * h), h),
+            **linear_parameters("agent.fc_out", h, self.n_actions),
+        }
+        if self.parameter_sharing:
+            return one
+        return {name: Parameter((self.n_agents, *p.shape), p.fan_in) for name, p in one.items()}
+
+    def initial_hidden(self, n_runs: int, n_episodes: int, device: torch.device) -> Tensor:
+        """[R, B, N, H] of zeros."""
+        return torch.zeros(n_runs, n_episodes, self.n_agents, self.hidden_dim, device=device)
+
+    def inputs(self, obs: Tensor, last_actions: Tensor) -> Tensor:
+        """obs [R, M, N, O], last_actions [R, M, N] (-1 before the first) -> [R, M, N, O + A + N]."""
+        one_hot, ids = _tables(self.n_actions, self.n_agents, obs.device)
+        last = one_hot.index_select(0, last_actions.flatten() + 1).unflatten(0, last_actions.shape)
+        return torch.cat((obs, last, ids.expand(*obs.shape[:2], -1, -1)), dim=-1)
+
+    def step(self, params: Params, obs: Tensor, last_actions: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of acting, without gradient.
+
+        obs [R, B, N, O], last_actions [R, B, N] int64, hidden [R, B, N, H] -> (agent_qs [R, B, N, A], hidden).
+        """
+        with torch.no_grad():
+            params = self._fold_params(params)
+            x = linear(params, "agent.fc_in", self._fold(self.inputs(obs, last_actions))).relu_()
+            h = self._fold(hidden)
+            gates, new = _gates(linear(params, "agent.gru_x", x), linear(params, "agent.gru_h", h))
+            h = torch.addcmul(new, gates[..., self.hidden_dim :], h - new)
+            q = linear(params, "agent.fc_out", h)
+        return self._unfold(q, obs.shape), self._unfold(h, obs.shape)
+
+    def unroll(self, params: Params, both: Params, obs: Tensor, last_actions: Tensor, tree: HistoryTree) -> Unrolled:
+        """Values of every history of a tree, by the online and the target network in one pass.
+
+        Args:
+            params: the online parameters, which take gradient.
+            both: views of the online and the target parameters, with a leading 2R.
+            obs: [R, M, N, O] at the nodes; last_actions: [R, M, N].
+        """
+        inputs = self._fold(self.inputs(obs, last_actions))
+        per_node = self.n_agents if self.parameter_sharing else 1
+        parents = tree.parents
+        if not self.parameter_sharing:
+            parents = tuple(p.repeat_interleave(self.n_agents, dim=0) for p in parents)
+        params, both = self._fold_params(params), self._fold_params(both)
+        outputs = _UnrollTree.apply(
+            inputs, {name: p.detach() for name, p in both.items()}, tree.nodes.bounds, parents, per_node,
+            *(params[name] for name in _AGENT_PARAMETERS),
+        )  # fmt: skip
+        return Unrolled(*(self._unfold(x, obs.shape) for x in outputs))
+
+    # Shared parameters: all agents are rows of one product. Own parameters: (run, agent) is the stack.
+
+    def _fold(self, x: Tensor) -> Tensor:
+        if self.parameter_sharing:
+            return x.flatten(1, 2)
+        return x.transpose(1, 2).flatten(0, 1)
+
+    def _unfold(self, x: Tensor, shape: torch.Size) -> Tensor:
+        n_runs, n_rows, n_agents = shape[:3]
+        if self.parameter_sharing:
+            return x.unflatten(1, (n_rows, n_agents))
+        return x.unflatten(0, (n_runs, n_agents)).transpose(1, 2)
+
+    def _fold_params(self, params: Params) -> Params:
+        if self.parameter_sharing:
+            return params
+        return {name: params[name].flatten(0, 1) for name in _AGENT_PARAMETERS}
+
+
+_AGENT_PARAMETERS = tuple(GRUAgent(1, 1, 1).parameters())
+
+
+def node_inputs(obs: Tensor, actions: Tensor, nodes: Distinct) -> tuple[Tensor, Tensor]:
+    """Observations [R, M, N, O] and last actions [R, M, N] at the nodes.
+
+    obs [R, B, T+1, N, O], actions [R, B, T+1, N].
+    """
+    at = rows(obs.flatten(1, 2), nodes.first)
+    # The action before (b, t) lies at (b, t-1); nodes at time 0, which come first, have none.
+    last = rows(actions.flatten(1, 2), (nodes.first - 1).clamp_(min=0)).long()
+    last[:, : nodes.bounds[1]] = -1
+    return at, last
+
+
+@lru_cache(maxsize=64)
+def _tables(n_actions: int, n_agents: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """One-hot rows of actions -1 (zeros), 0, ..., A-1: [A+1, A], and of agents [N, N]."""
+    one_hot = torch.cat((torch.zeros(1, n_actions), torch.eye(n_actions)))
+    return one_hot.to(device), torch.eye(n_agents, device=device)
+
+
+def _gates(gates_x: Tensor, gates_h: Tensor) -> tuple[Tensor, Tensor]:
+    """The gates of a GRU (Cho et al. 2014, in PyTorch's form), from [.., 3H] in the order reset, update, new.
+
+    Returns (reset and update gates [.., 2H], new gate [.., H]).
+    """
+    n = gates_x.shape[-1] // 3
+    gates = torch.add(gates_x[..., : 2 * n], gates_h[..., : 2 * n]).sigmoid_()
+    new = torch.addcmul(gates_x[..., 2 * n :], gates[..., :n], gates_h[..., 2 * n :]).tanh_()
+    return gates, new
+
+
+class _UnrollTree(torch.autograd.Function):
+    """The agent network along the paths of a tree, with its gradient written out.
+
+    Written out because this is the hot loop on small networks: autograd's own graph of it records several times as
+    many operations, and the target network would need a second pass. The tests compare values and gradients with
+    torch.nn.GRU and torch.nn.Linear.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        both: Params,
+        bounds: tuple[int, ...],
+        parents: tuple[Tensor, ...],
+        per_node: int,
+        *online: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """inputs [G, L, I], L = M * per_node -> (q [G, L, A], hidden [G, L, H]) online, and the same of the target."""
+        stack, n_rows, _ = inputs.shape
+        n_nodes, n = n_rows // per_node, both["agent.gru_h.weight"].shape[1]
+        x = linear(both, "agent.fc_in", inputs.repeat(2, 1, 1)).relu_()
+        gates_x = linear(both, "agent.gru_x", x)
+        hidden = inputs.new_empty(2 * stack, n_rows, n)
+        # What the gradient needs of each time, online rows only.
+        kept: list[tuple[Tensor, ...]] = []
+        lengths = [(end - start) * per_node for start, end in pairwise(bounds)]
+        spans_x, spans_h = gates_x.split(lengths, 1), hidden.split(lengths, 1)
+        offset = torch.arange(2 * stack, device=inputs.device)[:, None] * n_nodes
+        flat_parents = [p.repeat(2, 1).add_(offset).flatten() for p in parents]
+        by_node = hidden.view(2 * stack * n_nodes, per_node * n)
+        bias = both["agent.gru_h.bias"]
+        for t, length in enumerate(lengths):
+            if t == 0:
+                before = hidden.new_zeros(2 * stack, length, n)
+                gates_h = bias.expand(-1, length, -1)
+            else:
+                before = by_node.index_select(0, flat_parents[t - 1]).view(2 * stack, length, n)
+                gates_h = torch.baddbmm(bias, before, both["agent.gru_h.weight"])
+            gates, new = _gates(spans_x[t], gates_h)
+            torch.addcmul(new, gates[..., n:], before - new, out=spans_h[t])
+            kept.append((before[:stack], gates[:stack], new[:stack], gates_h[:stack, :, 2 * n :]))
+        q = linear(both, "agent.fc_out", hidden)
+        ctx.kept, ctx.lengths, ctx.per_node = kept, lengths, per_node
+        ctx.flat_parents = [p[: len(p) // 2] for p in flat_parents]
+        ctx.save_for_backward(inputs, x[:stack], hidden[:stack], *online)
+        ctx.set_materialize_grads(False)
+        outputs = q[:stack], hidden[:stack].clone(), q[stack:], hidden[stack:]
+        ctx.mark_non_differentiable(*outputs[2:])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of the online parameters, in the order of _AGENT_PARAMETERS."""
+        inputs, x, hidden, *online = ctx.saved_tensors
+        params = dict(zip(_AGENT_PARAMETERS, online, strict=True))
+        d_q, d_outside = grads[0], grads[1]
+        stack, n_rows, n = hidden.shape
+        per_node, lengths = ctx.per_node, ctx.lengths
+        d_hidden = torch.zeros_like(hidden) if d_q is None else _times_transposed(d_q, params["agent.fc_out.weight"])
+        if d_outside is not None:
+            d_hidden += d_outside
+        before, gates, new, gates_h_new = (torch.cat(parts, dim=1) for parts in zip(*ctx.kept, strict=True))
+        reset, update = gates[..., :n], gates[..., n:]
+        # The factors that do not depend on the incoming gradient, for all times at once.
+        to_new = (1.0 - update) * (1.0 - new * new)
+        to_update = (before - new) * update * (1.0 - update)
+        to_reset = gates_h_new * reset * (1.0 - reset)
+        d_gates_h, d_new = hidden.new_empty(stack, n_rows, 3 * n), torch.empty_like(hidden)
+        spans = zip(
+            *(z.split(lengths, 1) for z in (d_hidden, to_new, to_update, to_reset, reset, update, d_gates_h, d_new)),
+            strict=True,
+        )
+        by_node = d_hidden.view(-1, per_node * n)
+        weight_t = params["agent.gru_h.weight"].transpose(1, 2)
+        for t, (d_h, w_new, w_update, w_reset, r, z, d_gates, d_pre) in reversed(list(enumerate(spans))):
+            d_r, d_z, d_n = d_gates.split(n, -1)
+            torch.mul(d_h, w_new, out=d_pre)
+            torch.mul(d_pre, w_reset, out=d_r)
+            torch.mul(d_h, w_update, out=d_z)
+            torch.mul(d_pre, r, out=d_n)
+            if t > 0:
+                d_before = torch.bmm(d_gates, weight_t).addcmul_(d_h, z)
+                by_node.index_add_(0, ctx.flat_parents[t - 1], d_before.view(-1, per_node * n))
+        d_gates_x = torch.cat((d_gates_h[..., : 2 * n], d_new), dim=-1)
+        d_x = _times_transposed(d_gates_x, params["agent.gru_x.weight"]).mul_(x > 0)
+        d_out = (None, None) if d_q is None else _linear_gradients(hidden, d_q)
+        return (
+            None, None, None, None, None,
+            *_linear_gradients(inputs, d_x),
+            *_linear_gradients(x, d_gates_x),
+            *_linear_gradients(before, d_gates_h),
+            *d_out,
+        )  # fmt: skip
+
+
+def _times_transposed(d: Tensor, weight: Tensor) -> Tensor:
+    return torch.bmm(d, weight.transpose(1, 2))
+
+
+def _linear_gradients(x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of weight and bias of y = x W + b, from d = dy."""
+    return torch.bmm(x.transpose(1, 2), d), d.sum(1, keepdim=True)

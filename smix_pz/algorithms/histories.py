@@ -1,0 +1,112 @@
+"""A sampled batch as a tree: every distinct history is evaluated once, and nothing behind an episode's end is.
+
+Replayed episodes share beginnings: at time 0 most of them are equal, and in a small game most stay equal. The
+networks are functions of the history, so equal histories have equal values, and computing one of them is exact.
+*Nodes* are the distinct joint histories at each time, *edges* the distinct (history, joint action) pairs. Where
+no two histories are equal the tree is the batch itself, packed without its padding.
+
+Shapes: ``R`` runs, ``B`` episodes, ``T+1`` times, ``M`` nodes, ``E`` edges (each padded to the largest run).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smix_pz.episodes import EpisodeBatch, action_keys
+
+_NOT_NEEDED = torch.iinfo(torch.int64).max
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The distinct keys at each time.
+
+    Attributes:
+        index: [R, B, T+1], where in M each (episode, time) lies. Times that are not needed point to some entry.
+        first: [R, M], a (episode, time) pair with that key, flattened to ``episode * (T+1) + time``; unused entries
+            point to the first observation of episode 0, which always exists.
+        bounds: entries of time t are ``bounds[t]`` to ``bounds[t+1]``.
+        rank: [R, T+1, B], the position of each episode's key within its time.
+        episode: [R, T+1, U], an episode with that key, for each position within a time.
+    """
+
+    index: Tensor
+    first: Tensor
+    bounds: tuple[int, ...]
+    rank: Tensor
+    episode: Tensor
+
+
+@dataclass(frozen=True)
+class HistoryTree:
+    """Nodes, edges and how they hang together.
+
+    Attributes:
+        nodes, edges: the distinct histories and the distinct (history, joint action) pairs.
+        parents: for each time but the first, [R, U_t] the node at the time before (position within M).
+        edge_node: [R, E] the node that each edge leaves.
+    """
+
+    nodes: Distinct
+    edges: Distinct
+    parents: tuple[Tensor, ...]
+    edge_node: Tensor
+
+
+def build_tree(batch: EpisodeBatch) -> HistoryTree:
+    """The tree of a batch, from its history keys."""
+    keys = torch.stack((batch.history, action_keys(batch.history, batch.actions)))
+    nodes, edges = distinct(keys, batch.needed())
+    parents = []
+    for t in range(1, len(nodes.bounds) - 1):
+        before, start, end = nodes.bounds[t - 1 : t + 2]
+        position = nodes.rank[:, t - 1].gather(1, nodes.episode[:, t, : end - start])
+        # An unused position can name an episode that has ended; any node of the time before will do for it.
+        parents.append(position.clamp_(max=start - before - 1).add_(before))
+    return HistoryTree(nodes, edges, tuple(parents), nodes.index.flatten(1).gather(1, edges.first))
+
+
+def distinct(keys: Tensor, needed: Tensor) -> list[Distinct]:
+    """Find the distinct keys among the needed ones, separately for each run and time.
+
+    keys [C, R, B, T+1] int64, needed [R, B, T+1] bool -> C results.
+    """
+    n_kinds, n_runs, n_episodes, n_times = keys.shape
+    keys = torch.where(needed, keys, _NOT_NEEDED).transpose(2, 3)
+    ordered, order = keys.sort(dim=3)
+    is_new = ordered != _NOT_NEEDED
+    is_needed = is_new.clone()
+    is_new[..., 1:] &= ordered[..., 1:] != ordered[..., :-1]
+    position = is_new.cumsum(3)
+    all_counts = position[..., -1].amax(1).tolist()
+    # Times that are not needed go to an extra last column, so that they cannot stand for a history.
+    position = torch.where(is_needed, position - 1, n_episodes)
+    rank = torch.empty_like(position).scatter_(3, order, position)
+    episode = position.new_full((n_kinds, n_runs, n_times, n_episodes + 1), -1).scatter_(3, position, order)
+    times = torch.arange(n_times, device=keys.device)
+    first = torch.where(episode >= 0, episode * n_times + times[:, None], 0)
+    episode.clamp_(min=0)
+    rank_or_zero = torch.where(rank == n_episodes, 0, rank)
+
+    found = []
+    for kind, counts in enumerate(all_counts):
+        bounds = [0]
+        for count in counts:
+            if count:  # none at a time means none later
+                bounds.append(bounds[-1] + count)
+        starts = torch.tensor(bounds[:-1] + [0] * (n_times + 1 - len(bounds)), device=keys.device)
+        index = rank_or_zero[kind] + starts[:, None]
+        used = [first[kind, :, t, :count] for t, count in enumerate(counts) if count]
+        found.append(Distinct(index.transpose(1, 2), torch.cat(used, dim=1), tuple(bounds), rank[kind], episode[kind]))
+    return found
+
+
+def rows(values: Tensor, index: Tensor) -> Tensor:
+    """Take rows of each run: values [R, L, ...], index [R, M] -> [R, M, ...]."""
+    n_runs, length = values.shape[:2]
+    offset = torch.arange(n_runs, device=index.device)[:, None] * length
+    flat = values.reshape(n_runs * length, -1).index_select(0, (index + offset).flatten())
+    return flat.reshape(n_runs, index.shape[1], *values.shape[2:])

@@ -1,0 +1,156 @@
+"""What every learner shares: stacked parameters, target copies, optimizer, and the update in one screen."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smix_pz.algorithms.agents import GRUAgent, Unrolled, node_inputs
+from smix_pz.algorithms.histories import HistoryTree, build_tree, rows
+from smix_pz.algorithms.networks import Parameter, ParameterStack, RMSprop
+from smix_pz.algorithms.returns import ReturnEstimator
+from smix_pz.config import Hyperparameters
+from smix_pz.episodes import EpisodeBatch, history_keys
+
+JOINT_ACTION_LIMIT = 100_000
+
+
+class Learner(ABC):
+    """Trains R runs at once. ``update(batch)`` returns metrics and does nothing else: it neither logs nor evaluates.
+
+    Attributes:
+        agent: description of the agent network.
+        stack: online and target parameters of all runs.
+        n_updates: gradient updates so far (the same for every run of a stack).
+    """
+
+    def __init__(
+        self,
+        agent: GRUAgent,
+        state_dim: int,
+        returns: ReturnEstimator,
+        hyper: Hyperparameters,
+        rngs: Sequence[np.random.Generator],
+        device: torch.device,
+    ) -> None:
+        self.agent, self.state_dim, self.returns, self.hyper, self.device = agent, state_dim, returns, hyper, device
+        self.stack = ParameterStack.draw({**agent.parameters(), **self.extra_parameters()}, rngs, device)
+        self.optimizer = RMSprop(self.stack, hyper.learning_rate, hyper.rms_alpha, hyper.rms_eps, hyper.grad_clip)
+        self.n_updates = 0
+        self.episodes_at_sync = 0
+
+    @abstractmethod
+    def extra_parameters(self) -> dict[str, Parameter]:
+        """Parameters besides the agents': the mixer's, the joint networks'."""
+
+    @abstractmethod
+    def losses(self, batch: EpisodeBatch, tree: HistoryTree) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each run [R], with its graph, and metrics [R]."""
+
+    @abstractmethod
+    def taken_values(self, batch: EpisodeBatch, tree: HistoryTree) -> Tensor:
+        """Q_tot of the actions in the batch: [R, B, T+1, X], X = 1 or, without a mixer, N."""
+
+    @property
+    def n_runs(self) -> int:
+        """R, the runs in this stack."""
+        return self.stack.online.shape[0]
+
+    def update(self, batch: EpisodeBatch) -> dict[str, Tensor]:
+        """One gradient update of every run. Returns metrics, each [R]."""
+        # 1. Find what has to be evaluated: distinct histories, nothing behind an end.
+        tree = build_tree(batch)
+        # 2. The loss of each run. Runs share no parameter, so the sum's gradient is each run's own.
+        loss, metrics = self.losses(batch, tree)
+        self.stack.differentiate(loss.sum())
+        # 3. Clip and step, each run by its own norm and statistics.
+        grad_norm = self.optimizer.step(self.stack)
+        self.n_updates += 1
+        return {"loss": loss.detach(), "grad_norm": grad_norm, **metrics}
+
+    def sync_target(self, episodes: int) -> bool:
+        """Copy the online to the target network if it is time, given the episodes trained on so far."""
+        due = episodes - self.episodes_at_sync >= self.hyper.target_update_episodes
+        if due:
+            self.stack.sync_target()
+            self.episodes_at_sync = episodes
+        return due
+
+    def select(self, keep: Tensor) -> None:
+        """Go on with the chosen runs only (index [R'])."""
+        self.stack = self.stack.select(keep)
+        self.optimizer.select(keep)
+
+    def joint_values(self, obs: Tensor, state: Tensor, avail_actions: Tensor) -> Tensor:
+        """Q_tot of every joint action at the start of an episode: [R, A, ..., A, X].
+
+        obs [N, O], state [S], avail_actions [N, A] of one first observation.
+
+        Raises:
+            ValueError: more than 100,000 joint actions.
+        """
+        n_agents, n_actions = avail_actions.shape
+        if n_actions**n_agents > JOINT_ACTION_LIMIT:
+            raise ValueError(
+                f"{n_agents} agents with {n_actions} actions have {n_actions**n_agents} joint actions; "
+                f"this table is made for at most {JOINT_ACTION_LIMIT}"
+            )
+        joint = torch.tensor(list(itertools.product(range(n_actions), repeat=n_agents)), device=self.device)
+        shape = (self.n_runs, len(joint), 2)
+        batch = EpisodeBatch(
+            obs=obs.expand(*shape, *obs.shape).contiguous(),
+            state=state.expand(*shape, *state.shape).contiguous(),
+            avail_actions=avail_actions.expand(*shape, *avail_actions.shape).contiguous(),
+            actions=joint[None, :, None].expand(*shape, n_agents).contiguous(),
+            rewards=torch.zeros(*shape[:2], 1, 1, device=self.device),
+            terminated=torch.ones(*shape[:2], 1, 1, dtype=torch.bool, device=self.device),
+            filled=torch.ones(*shape[:2], 1, 1, dtype=torch.bool, device=self.device),
+            history=torch.zeros(shape, dtype=torch.int64, device=self.device),
+        )
+        keys = history_keys(batch.obs, batch.state, batch.avail_actions, batch.actions)
+        batch.history.copy_(keys)
+        with torch.no_grad():
+            values = self.taken_values(batch, build_tree(batch))[:, :, 0]
+        return values.unflatten(1, (n_actions,) * n_agents)
+
+    def parameter_names(self) -> list[str]:
+        """Names in the order of the stack's buffer."""
+        return list(self.stack.spec)
+
+    # Helpers for subclasses -------------------------------------------------------------------------------------
+
+    def unroll(self, batch: EpisodeBatch, tree: HistoryTree) -> Unrolled:
+        """Agents' values and hidden states at the tree's nodes, online and target."""
+        obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
+        return self.agent.unroll(self.stack.params, self.stack.both, obs, last_actions, tree)
+
+
+def masked_mean(values: Tensor, filled: Tensor) -> Tensor:
+    """Mean over the filled times: values [R, B, T, X], filled [R, B, T, 1] -> [R]. Other entries may be NaN."""
+    kept = torch.where(filled, values, values.new_zeros(()))
+    return kept.sum((1, 2, 3)) / (filled.sum((1, 2, 3)) * values.shape[-1])
+
+
+def pick(agent_qs: Tensor, actions: Tensor) -> Tensor:
+    """Values of the given actions: agent_qs [..., N, A], actions [..., N] -> [..., N]."""
+    return agent_qs.gather(-1, actions.long()[..., None]).squeeze(-1)
+
+
+def greedy_actions(agent_qs: Tensor, avail_actions: Tensor) -> Tensor:
+    """Best legal action of each agent: agent_qs, avail_actions [..., N, A] -> [..., N]."""
+    return agent_qs.masked_fill(~avail_actions, -torch.inf).argmax(-1)
+
+
+def at_times(values: Tensor, index: Tensor) -> Tensor:
+    """From tree entries to the batch: values [R, L, X], index [R, B, T+1] -> [R, B, T+1, X]."""
+    return rows(values, index.flatten(1)).unflatten(1, index.shape[1:])
+
+
+def at_entries(field: Tensor, first: Tensor) -> Tensor:
+    """From the batch to tree entries: field [R, B, T+1, ...], first [R, L] -> [R, L, ...]."""
+    return rows(field.flatten(1, 2), first)

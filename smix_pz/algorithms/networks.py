@@ -1,0 +1,139 @@
+"""The run axis: parameters of R independent networks in one buffer, and the layers that use them.
+
+A network here is a description: it declares its parameters for *one* run (:class:`Parameter`: shape and fan-in)
+and computes with a dict of tensors that carry one more leading axis, the runs. That axis is added in one place,
+:class:`ParameterStack`, and consumed in one place, :func:`linear`, a batched matrix product. So a network is
+written for one run, and a seed is one more row of a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One run's parameter: drawn uniformly from +-1/sqrt(fan_in), PyTorch's default for linear layers and GRUs."""
+
+    shape: tuple[int, ...]
+    fan_in: int
+
+
+def linear_parameters(prefix: str, n_in: int, n_out: int) -> dict[str, Parameter]:
+    """Weight [n_in, n_out] and bias [1, n_out] of a linear layer."""
+    return {f"{prefix}.weight": Parameter((n_in, n_out), n_in), f"{prefix}.bias": Parameter((1, n_out), n_in)}
+
+
+def linear(params: Params, prefix: str, x: Tensor) -> Tensor:
+    """x [R, rows, n_in] -> [R, rows, n_out], each run with its own weights."""
+    return torch.baddbmm(params[f"{prefix}.bias"], x, params[f"{prefix}.weight"])
+
+
+class ParameterStack:
+    """The online and target parameters of R runs as one buffer [2, R, P], with a named view for each parameter.
+
+    Optimizer and target copies work on the buffer, a few operations whatever the number of parameters.
+
+    Attributes:
+        online, target: [R, P] views of the buffer. grad: [R, P], see ``differentiate``.
+        params: online parameters by name, each [R, ...], taking gradient.
+        target_params: likewise of the target, without.
+        both: views of online and target together, each [2R, ...], without gradient.
+    """
+
+    def __init__(self, spec: Mapping[str, Parameter], buffer: Tensor) -> None:
+        self.spec = dict(spec)
+        self.buffer = buffer
+        self.online, self.target = buffer[0], buffer[1]
+        self.grad = torch.zeros_like(self.online)
+        self._grads = list(_views(self.spec, self.grad).values())
+        self.params = {n: view.detach().requires_grad_() for n, view in _views(self.spec, self.online).items()}
+        self.target_params = _views(self.spec, self.target)
+        self.both = _views(self.spec, buffer.flatten(0, 1))
+
+    @classmethod
+    def draw(
+        cls, spec: Mapping[str, Parameter], rngs: Sequence[np.random.Generator], device: torch.device
+    ) -> ParameterStack:
+        """Draw every run's parameters from that run's own generator, in the order of ``spec``; targets are equal."""
+        drawn = [np.concatenate([_uniform(rng, parameter) for parameter in spec.values()]) for rng in rngs]
+        online = torch.from_numpy(np.stack(drawn))
+        return cls(spec, torch.stack((online, online)).to(device))
+
+    def sync_target(self) -> None:
+        """Copy online to target."""
+        self.target.copy_(self.online)
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Write the gradient of ``loss`` into ``grad``."""
+        # Not backward(): it would add to .grad, which takes two more passes over the buffer.
+        for view, grad in zip(self._grads, torch.autograd.grad(loss, list(self.params.values())), strict=True):
+            view.copy_(grad)
+
+    def load(self, params: Params) -> None:
+        """Take online and target parameters from tensors of the same names, each [R, ...]."""
+        with torch.no_grad():
+            for name, param in self.params.items():
+                param.copy_(params[name])
+        self.sync_target()
+
+    def runs(self, index: slice) -> dict[str, Tensor]:
+        """Views of some runs' online parameters, without gradient."""
+        return {name: param.detach()[index] for name, param in self.params.items()}
+
+    def select(self, keep: Tensor) -> ParameterStack:
+        """A stack of the chosen runs only."""
+        return ParameterStack(self.spec, self.buffer[:, keep].clone())
+
+
+class RMSprop:
+    """RMSprop over [R, P], with each run's gradient clipped by its own norm.
+
+    v <- alpha v + (1 - alpha) g^2;  p <- p - lr g / (sqrt(v) + eps), as torch.optim.RMSprop without momentum.
+    """
+
+    def __init__(self, stack: ParameterStack, lr: float, alpha: float, eps: float, clip: float) -> None:
+        self.lr, self.alpha, self.eps, self.clip = lr, alpha, eps, clip
+        self.square = torch.zeros_like(stack.online)
+        self._scratch = torch.empty_like(stack.online)
+
+    def step(self, stack: ParameterStack) -> Tensor:
+        """Update every run's parameters in place and return the gradient norms [R]."""
+        grad, scratch = stack.grad, self._scratch
+        norm = torch.linalg.vector_norm(grad, dim=1)
+        # On a GPU, asking whether any norm is too long would cost more than the multiplication.
+        if grad.is_cuda or bool((norm > self.clip).any()):
+            grad.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0)[:, None])
+        self.square.mul_(self.alpha).addcmul_(grad, grad, value=1.0 - self.alpha)
+        # The floor, far below eps, keeps zeros out of the root: MKL takes six times as long for them.
+        torch.clamp(self.square, min=1e-30, out=scratch).sqrt_().add_(self.eps)
+        stack.online.addcdiv_(grad, scratch, value=-self.lr)
+        return norm
+
+    def select(self, keep: Tensor) -> None:
+        """Keep the chosen runs' statistics only."""
+        self.square = self.square[keep].clone()
+        self._scratch = torch.empty_like(self.square)
+
+
+def _uniform(rng: np.random.Generator, parameter: Parameter) -> np.ndarray:
+    bound = 1.0 / math.sqrt(parameter.fan_in)
+    return rng.uniform(-bound, bound, math.prod(parameter.shape)).astype(np.float32)
+
+
+def _views(spec: Mapping[str, Parameter], data: Tensor) -> dict[str, Tensor]:
+    views, start = {}, 0
+    for name, parameter in spec.items():
+        end = start + math.prod(parameter.shape)
+        views[name] = data[:, start:end].unflatten(1, parameter.shape)
+        start = end
+    assert start == data.shape[1], (start, data.shape)
+    return views

@@ -1,0 +1,104 @@
+"""Replay of whole episodes: the most recent ones of each run, in compact dtypes, in one block of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smix_pz.episodes import EpisodeBatch
+
+
+class EpisodeReplay:
+    """A ring of ``capacity`` episodes for each of R runs.
+
+    Masks and ends are stored as bool, actions as the smallest integer that holds them; observations, state and
+    rewards as float32. ``sample`` returns them as stored.
+    """
+
+    def __init__(
+        self,
+        n_runs: int,
+        capacity: int,
+        *,
+        episode_limit: int,
+        n_agents: int,
+        n_actions: int,
+        obs_dim: int,
+        state_dim: int,
+        device: torch.device,
+    ) -> None:
+        self.capacity, self.size, self.next = capacity, 0, 0
+        lead = (n_runs, capacity)
+        t, n = episode_limit, n_agents
+        small = torch.int8 if n_actions <= 128 else torch.int16
+        shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            "obs": ((t + 1, n, obs_dim), torch.float32),
+            "state": ((t + 1, state_dim), torch.float32),
+            "avail_actions": ((t + 1, n, n_actions), torch.bool),
+            "actions": ((t + 1, n), small),
+            "rewards": ((t, 1), torch.float32),
+            "terminated": ((t, 1), torch.bool),
+            "filled": ((t, 1), torch.bool),
+            "history": ((t + 1,), torch.int64),
+        }
+        self.storage = EpisodeBatch(
+            **{name: torch.zeros(*lead, *shape, dtype=dtype, device=device) for name, (shape, dtype) in shapes.items()}
+        )
+
+    @staticmethod
+    def estimate_bytes(
+        n_runs: int, capacity: int, *, episode_limit: int, n_agents: int, n_actions: int, obs_dim: int, state_dim: int
+    ) -> int:
+        """Bytes that a replay of this size takes, without building it."""
+        t, n = episode_limit, n_agents
+        action_bytes = 1 if n_actions <= 128 else 2
+        per_time = n * obs_dim * 4 + state_dim * 4 + n * n_actions + n * action_bytes + 8
+        return n_runs * capacity * ((t + 1) * per_time + t * (4 + 1 + 1))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(getattr(self.storage, f.name).nbytes for f in fields(EpisodeBatch))
+
+    def add(self, batch: EpisodeBatch) -> None:
+        """Store [R, K, ...] episodes, over the oldest where the ring is full."""
+        n_new = batch.history.shape[1]
+        if n_new > self.capacity:
+            raise ValueError(f"{n_new} episodes at once do not fit a replay of {self.capacity}")
+        first = min(n_new, self.capacity - self.next)
+        for piece, start in ((slice(0, first), self.next), (slice(first, n_new), 0)):
+            length = piece.stop - piece.start
+            if length:
+                for f in fields(EpisodeBatch):
+                    getattr(self.storage, f.name)[:, start : start + length] = getattr(batch, f.name)[:, piece]
+        self.next = (self.next + n_new) % self.capacity
+        self.size = min(self.size + n_new, self.capacity)
+
+    def can_sample(self, batch_size: int) -> bool:
+        """Whether a batch can be drawn: with a small ring (on-policy) all of it is one."""
+        return self.size >= min(batch_size, self.capacity)
+
+    def sample(self, batch_size: int, rngs: Sequence[np.random.Generator]) -> EpisodeBatch:
+        """Draw episodes without replacement, each run by its own generator: [R, B, ...].
+
+        B is ``batch_size``, or the whole ring where that is smaller.
+        """
+        n = min(batch_size, self.capacity)
+        if not self.can_sample(batch_size):
+            raise ValueError(f"a batch of {n} episodes cannot be drawn from {self.size}")
+        drawn = np.stack([rng.choice(self.size, n, replace=False, shuffle=False) for rng in rngs])
+        index = torch.from_numpy(drawn + self.capacity * np.arange(len(rngs))[:, None]).to(self.storage.obs.device)
+
+        def take(field: Tensor) -> Tensor:
+            flat = field.flatten(0, 1)
+            return flat.index_select(0, index.flatten()).unflatten(0, (len(rngs), n))
+
+        return self.storage.map(take)
+
+    def select(self, keep: Tensor) -> None:
+        """Go on with the chosen runs only."""
+        self.storage = self.storage.map(lambda field: field[keep])

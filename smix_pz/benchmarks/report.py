@@ -1,0 +1,322 @@
+"""Reports: one HTML file that needs nothing else, with its figures and tables as files beside it.
+
+``write_report`` makes::
+
+    folder/report.html         figures inline (SVG as data), styles inline, no script, no request to anywhere
+    folder/figures/*.svg *.png
+    folder/tables/*.csv *.md
+
+A report says what made its numbers (``provenance``) and what is missing from them (warnings of its tables, and the
+caller's) before it shows any. Every file is written whole or not at all; the page comes last, so that it never points
+at a file that is not there.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from matplotlib.figure import Figure
+
+from smix_pz.benchmarks import plots
+from smix_pz.benchmarks.statistics import describe, engine_label
+from smix_pz.benchmarks.tables import Table, number, ranges
+from smix_pz.files import write_text
+from smix_pz.names import check_name
+from smix_pz.records import RunRecord
+
+VERDICTS: Mapping[str, str] = {  # verdict -> its mark in the page
+    "holds": "good",
+    "holds in part": "fair",
+    "does not hold": "bad",
+    "undecided": "fair",
+    "not tested": "none",
+}
+# Settings that change sample efficiency or the size of the study, looked for anywhere in the resolved config.
+REGIME = ("steps", "parallel_episodes", "updates_per_group", "batch_size", "eval_every", "eval_episodes")
+
+
+@dataclass(frozen=True)
+class TextSection:
+    """Paragraphs, separated by blank lines; plain text."""
+
+    title: str
+    text: str
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs, each without line breaks."""
+        return [" ".join(part.split()) for part in re.split(r"\n\s*\n", self.text) if part.strip()]
+
+
+@dataclass(frozen=True)
+class FigureSection:
+    """A figure; ``caption`` says how its interval was computed, ``name`` is its file's name without ending."""
+
+    title: str
+    figure: Figure
+    caption: str
+    name: str
+
+
+@dataclass(frozen=True)
+class TableSection:
+    """A table; its notes follow the caption, ``name`` is its file's name without ending."""
+
+    title: str
+    table: Table
+    caption: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that the study tests.
+
+    Attributes:
+        text: what the source says.
+        verdict: a key of ``VERDICTS``.
+        evidence: what was measured here.
+
+    Raises:
+        ValueError: another verdict; the nearest is named.
+    """
+
+    text: str
+    verdict: str
+    evidence: str
+
+    def __post_init__(self) -> None:
+        check_name("verdict", self.verdict, VERDICTS)
+
+
+@dataclass(frozen=True)
+class ClaimsSection:
+    """Claims of the paper beside what was found."""
+
+    title: str
+    claims: Sequence[Claim]
+
+
+Section = TextSection | FigureSection | TableSection | ClaimsSection
+
+
+def write_report(
+    folder: Path,
+    title: str,
+    sections: Sequence[Section],
+    *,
+    provenance: Mapping[str, str] | None = None,
+    command: str = "",
+    warnings: Sequence[str] = (),
+    links: Mapping[str, str | Path] | None = None,
+    summary: str = "",
+) -> Path:
+    """Write a report with its figures and tables; returns the path of the HTML file.
+
+    Args:
+        folder: where; made if need be. Files of the same names are replaced.
+        title: heading.
+        sections: in order of appearance.
+        provenance: what made the numbers; see ``provenance(records)``.
+        command: the command line that makes them again.
+        warnings: what is missing, besides the warnings of the tables, which are added.
+        links: text -> a file, relative to ``folder`` or inside it or near it; kept relative.
+        summary: one paragraph under the title.
+
+    Raises:
+        ValueError: a name that is no plain file name or occurs twice, or a link to a network address.
+    """
+    folder = Path(folder)
+    _check_names(sections)
+    hrefs = {text: _relative(folder, target) for text, target in (links or {}).items()}
+    parts = [_PARTS[type(section)](folder, section) for section in sections]
+    found = [text for section in sections if isinstance(section, TableSection) for text in section.table.warnings]
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            summary=summary,
+            provenance=provenance or {},
+            command=command,
+            warnings=list(dict.fromkeys([*warnings, *found])),
+            links=hrefs,
+            parts=parts,
+        )
+    )
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def provenance(records: Iterable[RunRecord], machine: str = "") -> dict[str, str]:
+    """What made the records' numbers, read from their headers: heading -> text.
+
+    Where runs differ, every value is listed with the number of runs that have it. ``machine`` replaces what the
+    headers say of it.
+
+    Raises:
+        ValueError: no records.
+    """
+    runs = list(records)
+    if not runs:
+        raise ValueError("no records: provenance is read from the headers of at least one run")
+    rows = {
+        "engine and rules": _tally(runs, engine_label),
+        "environment": _tally(runs, _environment_label),
+        "algorithms": ", ".join(sorted({str(run.run.get("algorithm", "?")) for run in runs})),
+        "seeds": ranges({int(run.run["seed"]) for run in runs if run.run.get("seed") is not None}),
+        "runs": f"{sum(run.finished for run in runs)} finished of {len(runs)} with a record",
+        **{name: _tally(runs, _setting(name)) for name in REGIME},
+        "package versions": _tally(runs, lambda run: _pairs(run.run.get("versions"))),
+        "git commit": _tally(runs, lambda run: run.run.get("git_commit")),
+        "wall time": _wall_time(runs),
+        "machine": machine or _tally(runs, lambda run: _pairs(run.run.get("machine"))),
+    }
+    return {name.replace("_", " "): text for name, text in rows.items() if text}
+
+
+# --- sections -----------------------------------------------------------------------------------------------------
+
+
+def _text_part(folder: Path, section: TextSection) -> dict[str, Any]:
+    return {"kind": "text", "title": section.title, "paragraphs": section.paragraphs}
+
+
+def _claims_part(folder: Path, section: ClaimsSection) -> dict[str, Any]:
+    return {"kind": "claims", "title": section.title, "claims": section.claims, "marks": VERDICTS}
+
+
+def _figure_part(folder: Path, section: FigureSection) -> dict[str, Any]:
+    paths = plots.save(section.figure, folder / "figures" / section.name)
+    # As an image, not as markup: identifiers inside one SVG cannot collide with those of the next.
+    data = base64.b64encode(paths[0].read_bytes()).decode()
+    source = f"data:image/svg+xml;base64,{data}"
+    return {
+        "kind": "figure",
+        "title": section.title,
+        "caption": section.caption,
+        "src": source,
+        **_files(folder, paths),
+    }
+
+
+def _table_part(folder: Path, section: TableSection) -> dict[str, Any]:
+    files = _files(folder, section.table.save(folder / "tables" / section.name))
+    return {"kind": "table", "title": section.title, "caption": section.caption, "table": section.table, **files}
+
+
+_PARTS: Mapping[type, Callable[[Path, Any], dict[str, Any]]] = {
+    TextSection: _text_part,
+    ClaimsSection: _claims_part,
+    FigureSection: _figure_part,
+    TableSection: _table_part,
+}
+
+
+def _files(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
+    return {"files": {path.suffix[1:].upper(): _relative(folder, path) for path in paths}}
+
+
+def _check_names(sections: Sequence[Section]) -> None:
+    named = [section for section in sections if isinstance(section, (FigureSection, TableSection))]
+    for section in named:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", section.name):
+            near = re.sub(r"[^A-Za-z0-9_-]+", "-", section.name).strip("-") or "figure-1"
+            raise ValueError(f"{section.name!r} is no plain file name (letters, digits, '_', '-', '.'); try {near!r}")
+    seen = Counter((type(section).__name__, section.name.lower()) for section in named)
+    for (kind, name), count in seen.items():
+        if count > 1:
+            raise ValueError(f"{count} sections of kind {kind} are named {name!r}; each needs a file name of its own")
+
+
+def _relative(folder: Path, target: str | Path) -> str:
+    """A link that still works when the folder is moved with its neighbours."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:|//", str(target)):
+        raise ValueError(f"{str(target)!r} is an address; a report links to files beside it, such as 'records/'")
+    path = Path(target)
+    if path.is_absolute():
+        path = Path(os.path.relpath(path, folder.resolve()))
+    return quote(path.as_posix())
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("smix_pz.benchmarks", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+# --- provenance ---------------------------------------------------------------------------------------------------
+
+
+def _tally(runs: Sequence[RunRecord], of: Callable[[RunRecord], Any]) -> str:
+    """The value that all runs share, or each value with its number of runs; empty where no run states one."""
+    values = [of(run) for run in runs]
+    counts = Counter("not stated" if value in (None, "") else str(value) for value in values)
+    if set(counts) == {"not stated"}:
+        return ""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{value} ({count} run{'s' if count > 1 else ''})" for value, count in counts.items())
+
+
+def _environment_label(run: RunRecord) -> str:
+    arguments = _pairs(run.run.get("env_kwargs"), "=")
+    return str(run.run.get("env", "")) + (f" ({arguments})" if arguments else "")
+
+
+def _pairs(values: Any, between: str = " ") -> str:
+    if not isinstance(values, Mapping):
+        return str(values or "")
+    return ", ".join(f"{key}{between}{value}" for key, value in values.items())
+
+
+def _setting(name: str) -> Callable[[RunRecord], Any]:
+    return lambda run: _find(run.run.get("config"), name)
+
+
+def _find(config: Any, name: str) -> Any:
+    """The setting ``name`` in a config or in one nested in it."""
+    if not isinstance(config, Mapping):
+        return None
+    if name in config:
+        return config[name]
+    nested = (_find(value, name) for value in config.values())
+    return next((value for value in nested if value is not None), None)
+
+
+def _wall_time(runs: Sequence[RunRecord]) -> str:
+    """Of all finished runs together: runs stacked in one program each state the time of all, so each has its share."""
+    timed = [run for run in runs if run.end.get("wall_seconds") is not None]
+    shares = [float(run.end["wall_seconds"]) / int(run.run.get("stacked_with") or 1) for run in timed]
+    return f"{_duration(sum(shares))} for {len(timed)} finished runs" if timed else ""
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{number(seconds / size, 1)} {unit}"
+    return f"{number(seconds, 1)} s"
+
+
+def unfinished(records: Iterable[RunRecord]) -> tuple[str, ...]:
+    """A warning for each run that did not finish, with the last step it reached."""
+    texts = []
+    for record in records:
+        if not record.finished:
+            last = max((row["t_env"] for row in record.metrics), default=0)
+            texts.append(f"{describe(record)} did not finish; its record ends at step {last:,}")
+    return tuple(texts)

@@ -1,0 +1,537 @@
+"""Statistics over independent runs, in NumPy alone.
+
+Seeds are the unit of replication. A run's evaluation episodes are averaged before anything here sees them (a record
+holds one number per grid point), and every interval is over runs. Arrays are ``values [R, P]``: ``R`` runs by ``P``
+points of the evaluation grid; a point that a run does not have is NaN. Nothing is interpolated.
+
+============ ============================================== =================================================
+name         definition                                     source
+============ ============================================== =================================================
+bootstrap    percentile interval, whole runs resampled      Efron and Tibshirani 1993, chapter 13
+student      mean +- t quantile * s / sqrt(R)               Student 1908; quantile by the incomplete beta
+iqm          mean of what is left after cutting floor(R/4)  Agarwal et al. 2021; the same number as
+             runs from each end                             ``scipy.stats.trim_mean(x, 0.25)`` and rliable
+improvement  P(X > Y) + P(X = Y) / 2                        Agarwal et al. 2021; Mann and Whitney 1947
+============ ============================================== =================================================
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from smix_pz.names import check_name, nearest
+from smix_pz.records import RunRecord
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+CHUNK = 4_000_000  # resampled numbers held at once (32 MB): long curves are worked through in slices of points
+
+Interval = Literal["bootstrap", "student"]
+Missing = Literal["nan", "omit"]
+
+
+# --- from records to arrays ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Runs on one grid.
+
+    Attributes:
+        steps: ``[P]`` the nominal evaluation grid, in environment steps, increasing.
+        values: ``[R, P]`` one metric; NaN where the run has no such point.
+        seeds: ``R`` seeds, in the order of the rows (None where the record states none).
+    """
+
+    steps: FloatArray
+    values: FloatArray
+    seeds: tuple[int | None, ...]
+
+    @property
+    def n_missing(self) -> IntArray:
+        """``[P]`` how many runs lack each point."""
+        return np.isnan(self.values).sum(axis=0)
+
+    @property
+    def missing(self) -> dict[int | None, list[float]]:
+        """Seed -> the grid steps that its run lacks; complete runs do not appear."""
+        gaps = [np.isnan(row) for row in self.values]
+        return {seed: self.steps[gap].tolist() for seed, gap in zip(self.seeds, gaps, strict=True) if gap.any()}
+
+
+def align(records: Sequence[RunRecord], metric: str, steps: ArrayLike | None = None) -> Aligned:
+    """Put runs on a common evaluation grid.
+
+    Args:
+        records: the runs; their metric lines carry the nominal grid ``step``.
+        metric: a metric name, such as ``"eval/return"``.
+        steps: the grid; by default ``common_grid(records, metric)``.
+
+    Raises:
+        ValueError: no records, no run carries the metric, a run has a point that is not on the grid (the runs were
+            evaluated on different grids), or a run has a point twice.
+    """
+    grid = common_grid(records, metric) if steps is None else np.asarray(steps, dtype=float)
+    if grid.ndim != 1 or (np.diff(grid) <= 0).any():
+        raise ValueError(f"steps must be a one-dimensional increasing grid, got shape {grid.shape}: {grid}")
+    position = {step: index for index, step in enumerate(grid.tolist())}
+    values = np.full((len(records), grid.size), np.nan)
+    for row, record in zip(values, records, strict=True):
+        for step, value in zip(*record.series(metric), strict=True):
+            if step not in position:
+                nearest = grid[np.abs(grid - step).argmin()] if grid.size else "none: the grid is empty"
+                raise ValueError(
+                    f"{describe(record)} has {metric!r} at step {step:g}, which is not on the grid of {grid.size} "
+                    f"steps (nearest: {nearest}); runs evaluated on different grids cannot be aligned"
+                )
+            row[position[step]] = value
+    return Aligned(grid, values, tuple(record.run.get("seed") for record in records))
+
+
+def common_grid(records: Sequence[RunRecord], metric: str) -> FloatArray:
+    """The grid of the run with most points ``[P]``; shorter runs must lie on it, which ``align`` checks.
+
+    Not the union of all grids: that would accept runs evaluated at different steps and call every point missing.
+
+    Raises:
+        ValueError: no records, no run carries ``metric``, or a run has a point twice.
+    """
+    if not records:
+        raise ValueError("no records: expected at least one run")
+    grids = [record.series(metric)[0] for record in records]
+    for record, grid in zip(records, grids, strict=True):
+        repeated = [step for step, count in Counter(grid).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{describe(record)} has {metric!r} more than once at step {repeated[0]:g}")
+    longest = max(grids, key=len)
+    if not longest:
+        known = sorted(
+            {name for record in records for row in record.metrics for name in row} - {"kind", "t_env", "step"}
+        )
+        raise ValueError(f"none of {len(records)} runs carries the metric {metric!r}; {nearest(metric, known)}")
+    return np.sort(np.asarray(longest, dtype=float))
+
+
+def engine_label(record: RunRecord) -> str:
+    """What simulated the run, with its rules version, as one line; a header may hold text or a mapping."""
+    engine = record.run.get("engine")
+    if not isinstance(engine, Mapping):
+        return str(engine) if engine else "engine not stated"
+    rest = {key: value for key, value in engine.items() if key not in ("name", "version")}
+    head = " ".join(str(engine[key]) for key in ("name", "version") if engine.get(key) is not None)
+    tail = ", ".join(f"{key} {value}" for key, value in rest.items() if value is not None)
+    return f"{head} ({tail})" if head and tail else head or tail or "engine not stated"
+
+
+def describe(record: RunRecord) -> str:
+    """A run's name in messages: algorithm, environment, seed. No path: reports travel between machines."""
+    return f"run {record.run.get('algorithm', '?')} on {record.run.get('env', '?')}, seed {record.run.get('seed', '?')}"
+
+
+def check_group(label: str, records: Sequence[RunRecord]) -> None:
+    """Refuse to average what is not a replication: one engine, one environment, one algorithm, each seed once.
+
+    Raises:
+        ValueError: names the field and the values that differ, or the seed that occurs twice.
+    """
+    fields: dict[str, Callable[[RunRecord], Any]] = {
+        "engine": engine_label,
+        "env": lambda record: record.run.get("env"),
+        "env_kwargs": lambda record: record.run.get("env_kwargs"),
+        "algorithm": lambda record: record.run.get("algorithm"),
+    }
+    for name, of in fields.items():
+        found = list(dict.fromkeys(str(of(record)) for record in records))
+        if len(found) > 1:
+            raise ValueError(f"group {label!r} mixes {name} {found[0]!r} and {found[1]!r}; give each its own group")
+    seeds = Counter(record.run.get("seed") for record in records)
+    repeated = sorted(str(seed) for seed, count in seeds.items() if count > 1 and seed is not None)
+    if repeated:
+        raise ValueError(
+            f"group {label!r} has more than one record of seed {', '.join(repeated)}; expected one per seed"
+        )
+
+
+def split_by_engine(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Engine label -> its runs, in order of first appearance."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(engine_label(record), []).append(record)
+    return groups
+
+
+# --- one number per run -------------------------------------------------------------------------------------------
+
+
+def final_value(values: FloatArray, last: int = 1) -> FloatArray:
+    """Mean of the ``last`` grid points of each run, values ``[R, P]`` -> ``[R]``; NaN where one of them is missing.
+
+    Raises:
+        ValueError: ``last`` is not between 1 and P.
+    """
+    if not 1 <= last <= values.shape[-1]:
+        raise ValueError(f"last must be between 1 and the grid's {values.shape[-1]} points, got {last}")
+    return values[..., -last:].mean(axis=-1)
+
+
+def area_under_curve(values: FloatArray) -> FloatArray:
+    """Mean over the grid of each run, values ``[R, P]`` -> ``[R]``, in the metric's unit; NaN where a point is missing.
+
+    Every grid point weighs the same, so the area divides out the length of training.
+    """
+    return values.mean(axis=-1)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """When runs first reached a threshold.
+
+    Attributes:
+        steps: ``[R]`` first grid step at or above the threshold; NaN where never or unknown.
+        reached: runs that did.
+        never: runs with a complete curve below the threshold.
+        unknown: runs with a missing point before they were seen to reach it: they may have, unobserved.
+    """
+
+    steps: FloatArray
+    reached: int
+    never: int
+    unknown: int
+
+    @property
+    def median(self) -> float:
+        """Median over the runs that reached it; NaN if none did."""
+        return float(np.median(self.steps[~np.isnan(self.steps)])) if self.reached else math.nan
+
+
+def steps_to_threshold(steps: FloatArray, values: FloatArray, threshold: float) -> Crossing:
+    """First grid step with ``value >= threshold`` per run, steps ``[P]``, values ``[R, P]``."""
+    above = values >= threshold  # NaN compares false
+    first = np.where(above.any(axis=1), above.argmax(axis=1), values.shape[1])
+    before = np.arange(values.shape[1]) < first[:, None]
+    unknown = (np.isnan(values) & before).any(axis=1)
+    reached = above.any(axis=1) & ~unknown
+    found = np.full(len(values), np.nan)
+    found[reached] = steps[first[reached]]
+    return Crossing(found, int(reached.sum()), int((~above.any(axis=1) & ~unknown).sum()), int(unknown.sum()))
+
+
+# --- over runs ----------------------------------------------------------------------------------------------------
+
+
+def mean(values: FloatArray) -> FloatArray:
+    """Mean over runs, values ``[..., R, P]`` -> ``[..., P]``."""
+    return values.mean(axis=-2)
+
+
+def median(values: FloatArray) -> FloatArray:
+    """Median over runs, values ``[..., R, P]`` -> ``[..., P]``."""
+    return np.median(values, axis=-2)
+
+
+def iqm(values: FloatArray) -> FloatArray:
+    """Interquartile mean over runs, values ``[..., R, P]`` -> ``[..., P]``.
+
+    ``floor(R / 4)`` runs are cut from each end and the rest averaged with equal weights: the definition of
+    ``scipy.stats.trim_mean(x, 0.25)``, which rliable uses too. Below four runs nothing is cut.
+    """
+    cut = values.shape[-2] // 4
+    kept = np.sort(values, axis=-2)[..., cut : values.shape[-2] - cut, :]
+    return kept.mean(axis=-2)
+
+
+STATISTICS: Mapping[str, Callable[[FloatArray], FloatArray]] = {"mean": mean, "median": median, "iqm": iqm}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic over runs with its interval, per grid point.
+
+    Attributes:
+        value: ``[P]`` NaN where a run is missing (unless the caller asked to omit missing runs).
+        low: ``[P]`` lower end; NaN where fewer than two runs are present: one run says nothing about spread.
+        high: ``[P]`` upper end.
+        n: ``[P]`` runs present at each point.
+        n_runs: runs there should be.
+        method: how the interval was made, fit for a caption.
+    """
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    n: IntArray
+    n_runs: int
+    method: str
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """``[P]`` whether every run is present."""
+        return self.n == self.n_runs
+
+
+def estimate(
+    values: ArrayLike,
+    rng: np.random.Generator | None = None,
+    *,
+    statistic: str = "mean",
+    interval: Interval = "bootstrap",
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    missing: Missing = "nan",
+) -> Estimate:
+    """A statistic over runs and its interval, at every point.
+
+    Args:
+        values: ``[R, P]``, or ``[R]`` for one number per run (then P = 1).
+        rng: the bootstrap's source of randomness; needed for ``interval="bootstrap"`` only.
+        statistic: a key of ``STATISTICS``.
+        interval: ``"bootstrap"`` (percentile, whole runs resampled) or ``"student"`` (mean only).
+        level: coverage aimed at.
+        resamples: bootstrap resamples.
+        missing: ``"nan"`` gives NaN at a point that any run lacks; ``"omit"`` uses the runs present, and ``n`` says
+            how many those are.
+
+    Raises:
+        ValueError: an unknown option, an infinite value, or a bootstrap without a generator.
+    """
+    runs = np.asarray(values, dtype=float)
+    runs = runs[:, None] if runs.ndim == 1 else runs
+    if runs.ndim != 2 or not runs.shape[0]:
+        raise ValueError(f"values must be [runs, points] with at least one run, got shape {runs.shape}")
+    if np.isinf(runs).any():
+        raise ValueError("values hold an infinity; expected finite numbers, or NaN for a missing point")
+    check_name("statistic", statistic, STATISTICS)
+    check_name("missing", missing, ("nan", "omit"))
+    bounds = _interval(interval, statistic, rng, level, resamples)
+
+    present = ~np.isnan(runs)
+    value, low, high = np.full((3, runs.shape[1]), np.nan)
+    # Points that lack the same runs are one problem: the bootstrap resamples the runs that are there, as whole runs.
+    patterns, which = np.unique(present.T, axis=0, return_inverse=True)
+    for index, rows in enumerate(patterns):
+        points = np.flatnonzero(np.reshape(which, -1) == index)
+        if rows.all() or (missing == "omit" and rows.any()):
+            block = runs[np.ix_(rows, points)]
+            value[points] = STATISTICS[statistic](block)
+            if len(block) > 1:
+                low[points], high[points] = bounds(block)
+                constant = (block == block[0]).all(axis=0)  # without this, rounding gives a width of 1e-16
+                for end in (value, low, high):
+                    end[points] = np.where(constant, block[0], end[points])
+    return Estimate(value, low, high, present.sum(axis=0), len(runs), method(statistic, interval, level, resamples))
+
+
+def student_interval(values: FloatArray, level: float = LEVEL) -> tuple[FloatArray, FloatArray]:
+    """Student's interval of the mean, values ``[R, P]`` -> (low ``[P]``, high ``[P]``); NaN for one run."""
+    n = len(values)
+    if n < 2:
+        return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    half = student_quantile((1 + level) / 2, n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    return values.mean(axis=0) - half, values.mean(axis=0) + half
+
+
+def bootstrap_interval(
+    values: FloatArray,
+    rng: np.random.Generator,
+    statistic: Callable[[FloatArray], FloatArray] = mean,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> tuple[FloatArray, FloatArray]:
+    """Percentile interval, values ``[R, P]`` -> (low ``[P]``, high ``[P]``).
+
+    Each resample draws R whole runs with replacement and uses them at every point, so a curve's points stay together.
+    """
+    n, points = values.shape
+    drawn = rng.integers(n, size=(resamples, n))
+    tails = (1 - level) / 2, (1 + level) / 2
+    ends = np.empty((2, points))
+    width = max(1, CHUNK // drawn.size)
+    for start in range(0, points, width):
+        part = slice(start, start + width)
+        ends[:, part] = np.quantile(statistic(values[:, part][drawn]), tails, axis=0)
+    return ends[0], ends[1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Probability that X does better than Y, with its interval.
+
+    Attributes:
+        probability: P(X > Y) + P(X = Y) / 2, in [0, 1]; 0.5 is no difference.
+        low: lower end of the bootstrap percentile interval; NaN where either side has fewer than two runs.
+        high: upper end.
+        n: runs of X and of Y.
+        paired: whether run i of X was compared with run i of Y only.
+        method: how the interval was made, fit for a caption.
+    """
+
+    probability: float
+    low: float
+    high: float
+    n: tuple[int, int]
+    paired: bool
+    method: str = field(repr=False)
+
+
+def probability_of_improvement(
+    x: ArrayLike,
+    y: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    paired: bool = False,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """P(X > Y) + P(X = Y) / 2 over runs, x ``[Rx]``, y ``[Ry]``: one number per run, larger is better.
+
+    Unpaired compares every run of X with every run of Y (the Mann-Whitney statistic over its maximum) and resamples
+    the two sides separately. Paired compares run i with run i and resamples pairs: right where a seed fixes something
+    that both algorithms share, such as the instance they are trained on.
+
+    Raises:
+        ValueError: a missing value (drop the run and say so), an empty side, or unequal lengths when paired.
+    """
+    left, right = _complete("x", x), _complete("y", y)
+    if paired and len(left) != len(right):
+        raise ValueError(f"paired comparison needs one run of each per seed, got {len(left)} and {len(right)} runs")
+    if paired:
+        wins = _win(left, right)
+        drawn = wins[rng.integers(len(wins), size=(resamples, len(wins)))].mean(axis=1)
+    else:
+        wins = _win(left[:, None], right[None, :])
+        weights = [rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n for n in wins.shape]
+        drawn = ((weights[0] @ wins) * weights[1]).sum(axis=1)
+    enough = min(len(left), len(right)) > 1
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if enough else (math.nan, math.nan)
+    unit = "pairs of runs" if paired else "the runs of each side"
+    method = f"{level:.0%} bootstrap percentile interval, {resamples} resamples of {unit}"
+    return Comparison(float(wins.mean()), float(low), float(high), (len(left), len(right)), paired, method)
+
+
+def difference_interval(
+    x: ArrayLike, y: ArrayLike, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Percentile interval of mean(x) - mean(y), x ``[Rx]``, y ``[Ry]``, sides resampled separately.
+
+    NaN where either side has fewer than two runs.
+    """
+    sides = _complete("x", x), _complete("y", y)
+    if min(map(len, sides)) < 2:
+        return math.nan, math.nan
+    left, right = (side[rng.integers(len(side), size=(resamples, len(side)))].mean(axis=1) for side in sides)
+    low, high = np.quantile(left - right, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+# --- Student's t --------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def student_quantile(probability: float, df: float) -> float:
+    """Quantile of Student's t with ``df`` degrees of freedom, by bisection of its tail (relative error < 1e-9).
+
+    Raises:
+        ValueError: ``probability`` outside (0, 1) or ``df`` not positive.
+    """
+    if not 0 < probability < 1 or not df > 0:
+        raise ValueError(f"expected 0 < probability < 1 and df > 0, got probability {probability} and df {df}")
+    if probability < 0.5:
+        return -student_quantile(1 - probability, df)
+    if probability == 0.5:
+        return 0.0
+    low, high = 0.0, 1.0
+    while student_tail(high, df) > 1 - probability:
+        low, high = high, 2 * high
+    for _ in range(100):  # each step halves the bracket; doubles have 53 bits, and the first bracket starts at 0
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_tail(middle, df) > 1 - probability else (low, middle)
+    return (low + high) / 2
+
+
+def student_tail(t: float, df: float) -> float:
+    """P(T > t) for t >= 0: half the regularised incomplete beta function (Abramowitz and Stegun 26.7.1)."""
+    return 0.5 * _incomplete_beta(df / 2, 0.5, df / (df + t * t), t * t / (df + t * t))
+
+
+def _incomplete_beta(a: float, b: float, x: float, y: float) -> float:
+    """I_x(a, b) with ``y = 1 - x`` given separately, so that neither loses digits near 0."""
+    if x <= 0 or y <= 0:
+        return 0.0 if x <= 0 else 1.0
+    if x > (a + 1) / (a + b + 2):  # the fraction converges fast on the other side
+        return 1 - _incomplete_beta(b, a, y, x)
+    log_front = a * math.log(x) + b * math.log(y) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    return math.exp(log_front) / (a * _beta_fraction(a, b, x))
+
+
+def _beta_fraction(a: float, b: float, x: float) -> float:
+    """The continued fraction 1 + d1/(1 + d2/(1 + ...)) of DLMF 8.17.22, by the modified Lentz method."""
+    tiny = 1e-300
+    value, c, d = 1.0, 1.0, 0.0
+    for k in range(1, 2000):
+        m = k // 2
+        if k % 2:
+            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        d = 1 / ((1 + term * d) or tiny)
+        c = (1 + term / c) or tiny
+        value *= c * d
+        if abs(c * d - 1) < 1e-16:
+            break
+    return value
+
+
+# --- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _interval(
+    interval: str, statistic: str, rng: np.random.Generator | None, level: float, resamples: int
+) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+    check_name("interval", interval, ("bootstrap", "student"))
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}; for 95% write 0.95")
+    if interval == "student":
+        if statistic != "mean":
+            raise ValueError(f"Student's interval is for the mean, not the {statistic}; use interval='bootstrap'")
+        return functools.partial(student_interval, level=level)
+    if rng is None:
+        raise ValueError("a bootstrap interval needs rng, a np.random.Generator such as np.random.default_rng(0)")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}")
+    return functools.partial(
+        bootstrap_interval, rng=rng, statistic=STATISTICS[statistic], level=level, resamples=resamples
+    )
+
+
+def method(statistic: str, interval: str, level: float = LEVEL, resamples: int = RESAMPLES) -> str:
+    """What an estimate shows and how its interval was made, for captions."""
+    kinds = {
+        "bootstrap": f"bootstrap percentile interval over runs, {resamples} resamples",
+        "student": "Student t interval over runs",
+    }
+    return f"{statistic} and {level:.0%} {kinds[interval]}"
+
+
+def _win(x: FloatArray, y: FloatArray) -> FloatArray:
+    return (x > y) + 0.5 * (x == y)
+
+
+def _complete(name: str, values: ArrayLike) -> FloatArray:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name} must be one number per run, got shape {array.shape}")
+    if np.isnan(array).any():
+        raise ValueError(f"{name} lacks {int(np.isnan(array).sum())} of {array.size} runs; drop them and say so")
+    return array

@@ -1,0 +1,236 @@
+"""The command ``smix-pz``: train, evaluate, study, report, envs, algorithms."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from smix_pz.config import TrainConfig
+
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _key_value(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Environment arguments on the command line: --env-kwargs m=5 payoff=qtran; values are read as YAML."""
+    if info.type != dict[str, Any]:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[KEY=VALUE ...]",
+        instance_from_str=_parse_pairs,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{key}={item}" for key, item in value.items()],
+    )
+
+
+def _parse_pairs(words: Sequence[str]) -> dict[str, Any]:
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{word!r} is no KEY=VALUE pair")
+        pairs[key] = yaml.safe_load(value)
+    return pairs
+
+
+def _train(config: TrainConfig, /) -> None:
+    """Train an algorithm on an environment; `--config FILE` reads settings from YAML first."""
+    from smix_pz.training import train
+
+    result = train(config)
+    table = Table(title=f"{config.algorithm} on {config.env}, {result.seconds:.1f} s")
+    names = [n for n in ("eval/return", "eval/win_rate", "eval/episode_length") if n in result.records[0].metrics[-1]]
+    for heading in ("seed", "steps", *names):
+        table.add_column(heading, justify="right")
+    for record in result.records:
+        last = record.metrics[-1]
+        table.add_row(str(record.run["seed"]), f"{last['t_env']:,}", *(f"{last[name]:.3f}" for name in names))
+    Console().print(table)
+    if config.out is not None:
+        Console().print(f"records and policies: {config.out}", highlight=False, soft_wrap=True)
+
+
+def _evaluate(
+    policy: tyro.conf.Positional[Path],
+    /,
+    episodes: int = 32,
+    seed: int = 0,
+    env: str | None = None,
+    env_kwargs: Annotated[dict[str, Any], tyro.conf.arg(help="Arguments of the environment: KEY=VALUE ...")] = {},  # noqa: B006 (read only)
+) -> None:
+    """Play a saved policy greedily and print its returns.
+
+    Args:
+        policy: a .safetensors file that training wrote.
+        episodes: how many episodes.
+        seed: of the environments.
+        env: another environment of the same sizes; None: the one it was trained on.
+        env_kwargs: arguments of the environment, over those it was trained with.
+    """
+    import numpy as np
+
+    from smix_pz.policy import evaluate, load
+
+    loaded = load(policy)
+    summary = evaluate(loaded, episodes, seed, env=env, **env_kwargs)
+    about = loaded.about
+    table = Table(title=f"{about['algorithm']} (seed {about['seed']}) on {env or about['env']}, {episodes} episodes")
+    for heading in ("return", "std", "lowest", "highest", "length", "win rate"):
+        table.add_column(heading, justify="right")
+    returns = summary.returns
+    numbers = [returns.mean(), returns.std(), returns.min(), returns.max(), summary.lengths.mean(), summary.won.mean()]
+    table.add_row(*("-" if np.isnan(x) else f"{x:.3f}" for x in numbers))
+    Console().print(table)
+
+
+def _study(
+    name: tyro.conf.Positional[str],
+    /,
+    out: Path | None = None,
+    regime: str | None = None,
+    m: int | None = None,
+    runs: int | None = None,
+    steps: int | None = None,
+    algorithms: tuple[str, ...] | None = None,
+    eval_every: int | None = None,
+    first_seed: int | None = None,
+    expressivity: bool = True,
+    workers: int | None = None,
+    stack: int = 20,
+    report_only: bool = False,
+) -> None:
+    """Run a study of the paper and write its report; call it again to go on where it stopped.
+
+    Args:
+        name: a study of the package (matrix_game), or a YAML file.
+        out: its folder; None: results/NAME, or results/NAME-REGIME for another regime than the study's own.
+        regime: a named group of settings in the study, such as paper or per_episode.
+        m: steps of the matrix game.
+        runs: seeds of each algorithm.
+        steps: environment steps of each run.
+        algorithms: which algorithms.
+        eval_every: environment steps between evaluations.
+        first_seed: the first seed.
+        expressivity: with the payoff tables.
+        workers: processes; None: one for each core.
+        stack: most seeds trained as one program.
+        report_only: train nothing, write the report from the records there are.
+    """
+    from smix_pz.benchmarks.study import command_line, report_study, run_study
+    from smix_pz.benchmarks.suite import load_study, plan
+
+    given: dict[str, Any] = {
+        "regime": regime,
+        "runs": runs,
+        "steps": steps,
+        "algorithms": algorithms,
+        "eval_every": eval_every,
+        "first_seed": first_seed,
+        "expressivity": None if expressivity else {},
+    }
+    overrides = {key: value for key, value in given.items() if value is not None}
+    study = load_study(name, overrides)
+    if m is not None:
+        study = dataclasses.replace(study, env_kwargs={**study.env_kwargs, "m": m})
+    own = load_study(name).regime
+    folder = out or Path("results") / (study.name if study.regime == own else f"{study.name}-{study.regime}")
+    console, command = Console(), command_line([w for w in sys.argv[1:] if w != "--report-only"])
+    if report_only:
+        report_study(study, folder, plan(study, folder, stack=stack), command=command, console=console)
+    else:
+        run_study(study, folder, workers=workers, stack=stack, command=command, console=console)
+
+
+def _report(name: tyro.conf.Positional[str], /, out: Path) -> None:
+    """Write a study's report anew from the records in its folder.
+
+    Args:
+        name: the study, or its YAML file.
+        out: its folder.
+    """
+    from smix_pz.benchmarks.study import report_study
+    from smix_pz.benchmarks.suite import load_study, plan
+
+    study = load_study(name)
+    report_study(study, out, plan(study, out), console=Console())
+
+
+def _envs() -> None:
+    """List the environments that come with the package."""
+    from smix_pz import envs
+
+    table = Table("name", "what it is")
+    for name, entry in envs.ENVS.items():
+        table.add_row(name, entry.summary)
+    Console().print(table)
+    Console().print("Any cooperative PettingZoo environment works too: a registry id, or module:callable.")
+
+
+def _algorithms() -> None:
+    """List the algorithms."""
+    from smix_pz.algorithms import ALGORITHMS
+
+    table = Table("name", "mixer", "bootstrap", "estimator", "replay", "what it is")
+    for row in ALGORITHMS.values():
+        returns = row.returns
+        look = f"lambda {returns.td_lambda}" if returns.kind == "lambda" else f"n {returns.n_step}"
+        table.add_row(row.name, row.mixer, returns.bootstrap, look, str(row.buffer_size), row.summary)
+    Console().print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; a bad setting ends with one line on the terminal and status 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        default, words = _with_config_file(words)
+        commands = {
+            "train": _train_from(default),
+            "evaluate": _evaluate,
+            "study": _study,
+            "report": _report,
+            "envs": _envs,
+            "algorithms": _algorithms,
+        }
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog="smix-pz", description="Cooperative multi-agent RL.", args=words, registry=_REGISTRY
+        )
+    except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
+        Console(stderr=True).print(f"smix-pz: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on from here")
+        raise SystemExit(130) from None
+
+
+def _train_from(default: TrainConfig) -> Any:
+    def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = default) -> None:
+        """Train an algorithm on an environment; `--config FILE` reads settings from YAML first."""
+        _train(config)
+
+    return train
+
+
+def _with_config_file(words: list[str]) -> tuple[TrainConfig, list[str]]:
+    """Take `--config FILE` out of the words; what the file says becomes the defaults."""
+    if words[:1] != ["train"] or "--config" not in words:
+        return TrainConfig(), words
+    at = words.index("--config")
+    if at + 1 == len(words):
+        raise ValueError("--config needs a YAML file")
+    values = yaml.safe_load(Path(words[at + 1]).read_text()) or {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{words[at + 1]} should hold a mapping of settings")
+    return TrainConfig.from_dict(values), words[:at] + words[at + 2 :]
+
+
+if __name__ == "__main__":
+    main()

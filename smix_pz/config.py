@@ -1,0 +1,213 @@
+"""Configuration: frozen dataclasses, the only home of defaults.
+
+The field docstrings become the command's ``--help``. A key that does not exist raises and names the nearest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from smix_pz.names import nearest
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What an algorithm is trained with. Defaults are the paper's (section VI-B) or its authors' code."""
+
+    gamma: float = 0.99
+    """Discount factor."""
+    learning_rate: float = 5e-4
+    """RMSprop's step size."""
+    rms_alpha: float = 0.99
+    """RMSprop's decay of the squared gradient."""
+    rms_eps: float = 1e-5
+    """Added to the root of the squared gradient."""
+    grad_clip: float = 10.0
+    """Largest gradient norm of each run; longer gradients are scaled down to it."""
+    batch_size: int = 32
+    """Episodes in one gradient update."""
+    parallel_episodes: int = 4
+    """Episodes collected at once by each run, before it learns."""
+    updates_per_group: int = 1
+    """Gradient updates after each such group; it changes sample efficiency, so it is recorded."""
+    buffer_size: int | None = None
+    """Most recent episodes kept for replay; None: the algorithm's own (1500 for SMIX and -R, 5000 for baselines)."""
+    target_update_episodes: int = 200
+    """The target network is copied from the trained one every so many episodes."""
+    td_lambda: float | None = None
+    """Lambda of the lambda-return; None: the algorithm's own (0.8 for SMIX and -R). Only for lambda estimators."""
+    n_step: int | None = None
+    """Rewards before the bootstrap; None: the algorithm's own. Only for n-step estimators."""
+    double_q: bool = True
+    """Greedy bootstraps take the online network's best action (True) or the target network's (False)."""
+    epsilon_start: float = 1.0
+    """Exploration at the first step."""
+    epsilon_finish: float = 0.05
+    """Exploration from ``epsilon_steps`` on."""
+    epsilon_steps: int = 50_000
+    """Environment steps over which exploration falls linearly."""
+    hidden_dim: int = 64
+    """Width of the agent network."""
+    mixing_embed_dim: int = 32
+    """Width of the mixing network."""
+    hypernet_layers: int = 1
+    """Layers of the mixing network's hypernetworks: 1, or 2 as in newer QMIX."""
+    parameter_sharing: bool = True
+    """One network for all agents, or one each."""
+    qtran_embed_dim: int = 64
+    """QTRAN: width of the joint value networks."""
+    qtran_opt_weight: float = 1.0
+    """QTRAN: weight of the loss at the greedy joint action."""
+    qtran_nopt_weight: float = 0.1
+    """QTRAN: weight of the loss at the taken joint action."""
+
+    def __post_init__(self) -> None:
+        for name, test, wanted in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not test(value):
+                raise ValueError(f"{name} is {value!r}; it should be {wanted}")
+        if self.buffer_size is not None and self.buffer_size < self.parallel_episodes:
+            raise ValueError(
+                f"buffer_size is {self.buffer_size}; it should hold at least one group, "
+                f"parallel_episodes = {self.parallel_episodes}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig(Hyperparameters):
+    """One training job: an algorithm on an environment with one or many seeds, trained as one program."""
+
+    env: str = "matrix_game_v0"
+    """Environment: one of ours, a PettingZoo registry id, or module:callable."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment."""
+    team_reward: Literal["mean", "sum"] | None = None
+    """How agents' unlike rewards become the team's; None: they have to be equal."""
+    episode_limit: int | None = None
+    """Steps after which an episode is truncated; None: the environment's own."""
+    algorithm: str = "smix"
+    """A row of ALGORITHMS; `smix-pz algorithms` lists them."""
+    seeds: tuple[int, ...] = (0,)
+    """One independent run for each seed, stacked along the run axis."""
+    steps: int = 100_000
+    """Environment steps of each run."""
+    eval_every: int = 20_000
+    """Environment steps between evaluations."""
+    eval_episodes: int = 24
+    """Greedy, decentralised episodes in an evaluation."""
+    device: str = "cpu"
+    """PyTorch device; "auto" takes a GPU if there is one."""
+    threads: int = 1
+    """PyTorch's CPU threads; tensors this small are fastest on one."""
+    out: Path | None = None
+    """Folder for records and policies; None: keep results in memory only."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints (only with ``out``); a killed job resumes from the last one."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files below ``out``."""
+    progress: bool = True
+    """Show progress: a live display on a terminal, plain lines elsewhere."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds are {self.seeds!r}; they should be one or more different non-negative integers")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Build from plain values (YAML, JSON).
+
+        Raises:
+            ValueError: a key that is not a field (the nearest is named), or a value out of range.
+        """
+        return from_dict(cls, values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for records."""
+        return dataclasses.asdict(self)
+
+
+T = typing.TypeVar("T")
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a config dataclass from plain values; lists become tuples and strings paths where the field says so.
+
+    Raises:
+        ValueError: a key that is not a field; the nearest is named.
+        TypeError: a value whose type does not fit the field.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown setting {key!r}; {nearest(str(key), known)}")
+    return cls(**{key: _coerce(key, value, hints[key]) for key, value in values.items()})
+
+
+def _coerce(key: str, value: Any, hint: Any) -> Any:
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if value is None:
+        if type(None) in options:
+            return None
+        raise TypeError(f"{key} is None; expected {hint}")
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if origin is tuple and isinstance(value, (list, tuple)):
+            item = typing.get_args(option)[0]
+            return tuple(_coerce(key, element, item) for element in value)
+        if origin is Literal:
+            if value in typing.get_args(option):
+                return value
+        elif origin is Path and isinstance(value, (str, Path)):
+            return Path(value)
+        elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        elif origin is Any or (origin in (int, str, bool, dict) and type(value) is origin):
+            return value
+    raise TypeError(f"{key} is {value!r} ({type(value).__name__}); expected {hint}")
+
+
+def _is_union(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
+
+
+def _positive(x: float) -> bool:
+    return x > 0
+
+
+def _fraction(x: float) -> bool:
+    return 0.0 <= x <= 1.0
+
+
+_RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
+    ("gamma", _fraction, "between 0 and 1"),
+    ("td_lambda", _fraction, "between 0 (one step) and 1 (Monte-Carlo)"),
+    ("epsilon_start", _fraction, "between 0 and 1"),
+    ("epsilon_finish", _fraction, "between 0 and 1"),
+    ("rms_alpha", _fraction, "between 0 and 1"),
+    *(
+        (name, _positive, "greater than 0")
+        for name in (
+            "learning_rate",
+            "rms_eps",
+            "grad_clip",
+            "batch_size",
+            "parallel_episodes",
+            "updates_per_group",
+            "buffer_size",
+            "target_update_episodes",
+            "n_step",
+            "epsilon_steps",
+            "hidden_dim",
+            "mixing_embed_dim",
+            "qtran_embed_dim",
+        )
+    ),
+    ("hypernet_layers", lambda x: x in (1, 2), "1 or 2"),
+)

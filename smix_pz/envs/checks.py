@@ -1,0 +1,56 @@
+"""Checks of what callers hand in: every refusal names the value, what was expected and the nearest valid choice."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """End of an error message: the choice that `name` was most likely meant to be, and all of them if they are few."""
+    known = sorted(choices)
+    lowered = {choice.lower(): choice for choice in known}
+    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    hint = f"; did you mean {lowered[close[0]]!r}?" if close else "."
+    listed = f" Choices: {', '.join(known)}" if 0 < len(known) <= 12 else ""
+    return f"{hint}{listed}"
+
+
+def check_choice(what: str, value: Any, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of `choices`, else raise ValueError naming the nearest."""
+    known = list(choices)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{what} {value!r} is not known{nearest(str(value), known)}")
+    return value
+
+
+def check_int(what: str, value: Any, minimum: int) -> int:
+    """Return `value` as an int of at least `minimum`; raise TypeError (not an integer) or ValueError (too small)."""
+    if isinstance(value, bool):
+        raise TypeError(f"{what} must be an integer of at least {minimum}, got the truth value {value!r}.")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        whole = isinstance(value, float) and value.is_integer()
+        hint = f"; did you mean {int(value)}?" if whole else "."
+        raise TypeError(f"{what} must be an integer of at least {minimum}, got {value!r}{hint}") from None
+    if number < minimum:
+        raise ValueError(f"{what} must be an integer of at least {minimum}, got {number}; the nearest is {minimum}.")
+    return number
+
+
+def check_keywords(what: str, function: Callable[..., Any], keywords: Iterable[str]) -> None:
+    """Raise TypeError if `function` cannot take one of `keywords`; say nothing where its signature does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for keyword in keywords:
+        if keyword not in named:
+            raise TypeError(f"{what} takes no argument {keyword!r}{nearest(keyword, named)}")

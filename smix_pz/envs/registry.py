@@ -1,0 +1,220 @@
+"""Our environments by name, and how a name, module, factory or object that a user hands in becomes a factory."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import gymnasium
+import pettingzoo
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.env_registry.exceptions import PettingZooRegistryError
+from pettingzoo.env_registry.helpers import find_spec
+
+from smix_pz.envs.checks import check_keywords, nearest
+from smix_pz.envs.foreign import canonical
+
+NAMESPACE = "smix_pz"
+
+
+@dataclass(frozen=True)
+class EnvEntry:
+    """One environment of this package.
+
+    Attributes:
+        name: PettingZoo's spelling, such as matrix_game_v0.
+        summary: what it is, in a line.
+        module_name: where its `env`, `parallel_env` and `vector_env` are; imported when first needed.
+    """
+
+    name: str
+    summary: str
+    module_name: str
+
+    @property
+    def env_id(self) -> str:
+        """The id in PettingZoo's and Gymnasium's registries, such as smix_pz/matrix_game-v0."""
+        return f"{NAMESPACE}/{canonical(self.name)}"
+
+    @property
+    def module(self) -> ModuleType:
+        """The PettingZoo module."""
+        return importlib.import_module(self.module_name)
+
+    @property
+    def native(self) -> Callable[..., gymnasium.vector.VectorEnv] | None:
+        """The factory of its native vector form, if it has one."""
+        return getattr(self.module, "vector_env", None)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the arguments that the environment takes."""
+        return tuple(inspect.signature(self.module.parallel_env).parameters)
+
+
+def _entry(name: str, summary: str) -> tuple[str, EnvEntry]:
+    return name, EnvEntry(name, summary, f"smix_pz.envs.{name}")
+
+
+ENVS: Mapping[str, EnvEntry] = MappingProxyType(
+    dict(
+        (
+            _entry("matrix_game_v0", "m-step cooperative matrix game: a long branch that pays at its end"),
+            _entry("payoff_game_v0", "one step, any payoff table: what a mixer can represent"),
+            _entry("two_step_game_v0", "QMIX's two-step game: a safe 7 against a coordinated 8"),
+        )
+    )
+)
+
+
+def register_all() -> None:
+    """Register our environments with PettingZoo (parallel and aec) and Gymnasium; again does nothing."""
+    for entry in ENVS.values():
+        forms = (("parallel", pettingzoo.parallel_registry), ("aec", pettingzoo.aec_registry))
+        for form, registry in forms:
+            if entry.env_id not in registry:
+                attribute = "parallel_env" if form == "parallel" else "env"
+                pettingzoo.register(form, entry.env_id, entry_point=f"{entry.module_name}:{attribute}")  # type: ignore
+        if entry.env_id not in gymnasium.registry:
+            gymnasium.register(
+                entry.env_id,
+                entry_point="smix_pz.envs.make:make_team_env",
+                vector_entry_point="smix_pz.envs.make:make_native_env",
+                kwargs={"env": entry.name},
+            )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where environments come from.
+
+    Attributes:
+        factory: makes one, from keywords.
+        env_id: the name to record, or None for the environment's own.
+        signature: the callable whose parameters say which keywords exist.
+        entry: our own environment, if it is one.
+        single: an object rather than a factory: there is one, and it cannot be copied.
+    """
+
+    factory: Callable[..., Any]
+    env_id: str | None
+    signature: Callable[..., Any]
+    entry: EnvEntry | None = None
+    single: bool = False
+
+    def check(self, keywords: Mapping[str, Any]) -> None:
+        """Raise TypeError if the environment takes no argument of one of these names."""
+        name = self.env_id or str(getattr(self.factory, "__name__", "the environment"))
+        check_keywords(name, self.signature, keywords)
+
+
+def find_entry(name: str) -> EnvEntry | None:
+    """Our environment of that name or id, in any spelling; None if there is none."""
+    short = canonical(name).removeprefix(f"{NAMESPACE}/")
+    return next((entry for entry in ENVS.values() if canonical(entry.name) == short), None)
+
+
+def find_source(env: Any) -> Source:
+    """Turn what a user means by an environment into a `Source`.
+
+    env: one of our names or ids, an id of PettingZoo's registry, the name of a module with a `parallel_env`,
+    "module:callable", such a module, a factory, or an environment object.
+
+    Raises:
+        ValueError: a name that stands for nothing; the nearest known one is named.
+        TypeError: something else altogether.
+    """
+    if isinstance(env, str):
+        return _from_string(env)
+    if isinstance(env, ModuleType):
+        return _from_module(env, env.__name__)
+    if isinstance(env, (ParallelEnv, AECEnv, gymnasium.Env)):
+        return Source(lambda: env, None, lambda: None, single=True)
+    if callable(env):
+        return Source(env, None, env)
+    raise TypeError(
+        f"env must be a name, a module with a parallel_env, a factory or a ParallelEnv, got {env!r}. "
+        f"Names: {', '.join(ENVS)}."
+    )
+
+
+def _from_string(name: str) -> Source:
+    entry = find_entry(name)
+    if entry is not None:
+        factory = entry.module.parallel_env
+        return Source(factory, entry.env_id, factory, entry)
+    if ":" in name:
+        module_name, _, attribute = name.partition(":")
+        return _from_attribute(name, _import(module_name, name), attribute)
+    try:
+        spec = find_spec(pettingzoo.parallel_registry, name)
+    except PettingZooRegistryError:
+        if canonical(name) in pettingzoo.aec_registry:
+            raise ValueError(f"{name!r} is turn-based (AEC) only: a team's agents must act at the same time.") from None
+        return _from_module(_import(name, name), name)
+    entry_point = spec.entry_point
+    signature = _signature(*_split(entry_point)) if isinstance(entry_point, str) else entry_point
+    return Source(spec.make, spec.id, signature or spec.make)
+
+
+def _from_module(module: ModuleType, name: str) -> Source:
+    if not hasattr(module, "parallel_env"):
+        raise ValueError(
+            f"module {name!r} has no parallel_env: it is no PettingZoo environment with agents that act at once."
+        )
+    return _from_attribute(name, module, "parallel_env")
+
+
+def _from_attribute(name: str, module: ModuleType, attribute: str) -> Source:
+    factory: Any = module
+    for part in attribute.split("."):
+        if not hasattr(factory, part):
+            public = [known for known in dir(factory) if not known.startswith("_")]
+            raise ValueError(
+                f"{name!r}: {getattr(factory, '__name__', factory)} has no {part!r}{nearest(part, public)}"
+            )
+        factory = getattr(factory, part)
+    if not callable(factory):
+        raise TypeError(f"{name!r} is {type(factory).__name__}, expected a callable that makes a ParallelEnv.")
+    return Source(factory, name, _signature(module, attribute) or factory)
+
+
+def _split(entry_point: str) -> tuple[ModuleType, str]:
+    module_name, _, attribute = entry_point.partition(":")
+    return importlib.import_module(module_name), attribute
+
+
+def _signature(module: ModuleType, attribute: str) -> Callable[..., Any] | None:
+    """The callable that names the keywords: a parallel_env may take any, where its module's raw_env says which."""
+    if attribute == "parallel_env" and hasattr(module, "raw_env"):
+        return module.raw_env
+    return getattr(module, attribute, None)
+
+
+def _import(module_name: str, asked: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name != missing and not module_name.startswith(f"{missing}."):
+            raise  # the module is there, but something that it needs is not
+    except (ImportError, ValueError, TypeError):
+        pass  # not even the shape of a module's name
+    hint = nearest(asked, _known_names(module_name))
+    raise ValueError(f"environment {asked!r} is not known{hint} Environments of this package: {', '.join(ENVS)}.")
+
+
+def _known_names(module_name: str) -> list[str]:
+    names = [*ENVS, *(entry.env_id for entry in ENVS.values()), *pettingzoo.parallel_registry]
+    package_name = module_name.partition(".")[0]
+    try:
+        package = importlib.import_module(package_name)
+    except Exception:
+        return names
+    siblings = pkgutil.iter_modules(getattr(package, "__path__", []))
+    return names + [f"{package_name}.{module.name}" for module in siblings if not module.name.startswith("_")]

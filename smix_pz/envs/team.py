@@ -1,0 +1,224 @@
+"""The team view: any cooperative ParallelEnv as one Gymnasium environment whose player is the whole team.
+
+What a learner sees: `Dict(obs [N, O], state [S], action_mask [N, A])`, actions `MultiDiscrete([A] * N)`, one reward.
+
+- Agents keep their place in the order of `possible_agents`, dead or alive.
+- Observations of unlike sizes are padded with zeros; actions an agent does not have are masked.
+- An absent agent (dead, or not yet born) has a zero observation and exactly one legal action, the placeholder 0, which
+  is never sent to the environment. The observation and the reward of the step in which an agent dies are kept, because
+  agents are counted by who was alive *before* the step.
+- The team's episode ends when no agent is left: truncated if one of the last agents was (and was not terminated too),
+  else terminated. The `episode_limit` truncates as well.
+- The masks of the last observation of a truncated episode are the environment's own, since a learner bootstraps there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from pettingzoo import ParallelEnv
+
+from smix_pz.envs.checks import check_int
+from smix_pz.envs.foreign import (
+    ObservationReader,
+    RewardRule,
+    check_parallel,
+    discrete_space,
+    find_engine,
+    find_episode_limit,
+    find_state_space,
+    flat_box,
+    flat_row,
+    reward_function,
+)
+from smix_pz.envs.spec import TeamSpec, team_action_space, team_observation_space
+
+INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies", "illegal_actions")
+
+
+class TeamEnv(gymnasium.Env):
+    """A cooperative ParallelEnv seen as one team.
+
+    Args:
+        env: the environment; its `possible_agents` fix the order of the N axis.
+        reward: how the agents' rewards make the team's: None (they must be equal), "mean", "sum", or a callable from
+            {agent: reward} of the agents alive before the step to a number.
+        episode_limit: most steps in an episode; None takes the environment's own (`episode_limit`, `max_cycles`, ...).
+        env_id: the name to record.
+
+    Raises:
+        TypeError: not a ParallelEnv; an action space that is not Discrete; an observation that cannot be flattened;
+            reward neither a known rule nor callable.
+        ValueError: no agents; unknown reward rule; no episode limit to be found. In `step`: unlike rewards without a
+            rule; an action that an agent does not have. In `reset` and `step`: an agent that acts but has no legal
+            action.
+    """
+
+    def __init__(
+        self,
+        env: ParallelEnv,
+        *,
+        reward: RewardRule = None,
+        episode_limit: int | None = None,
+        env_id: str | None = None,
+    ) -> None:
+        check_parallel(env)
+        self.env = env
+        self.reward_rule = reward_function(reward)
+        self.agent_names = tuple(str(agent) for agent in env.possible_agents)
+        self._names: tuple[Any, ...] = tuple(env.possible_agents)
+        self._index = {agent: index for index, agent in enumerate(self._names)}
+        self._action_spaces = {agent: discrete_space(env, agent) for agent in self._names}
+        self._readers = {agent: ObservationReader(env.observation_space(agent), agent) for agent in self._names}
+        self._state_space = find_state_space(env)
+        metadata = getattr(env, "metadata", None) or {}
+        limit = find_episode_limit(env) if episode_limit is None else check_int("episode_limit", episode_limit, 1)
+        n_agents, obs_dim = len(self._names), max(reader.width for reader in self._readers.values())
+        actions = tuple(int(space.n) for space in self._action_spaces.values())
+        state_flat = None if self._state_space is None else flat_box(self._state_space, "the state")
+        self.team_spec = TeamSpec(
+            n_agents=n_agents,
+            n_actions=max(actions),
+            obs_dim=obs_dim,
+            state_dim=n_agents * obs_dim if state_flat is None else int(state_flat.shape[0]),
+            episode_limit=limit,
+            agent_names=self.agent_names,
+            agent_actions=actions,
+            engine=find_engine(env),
+            env_id=env_id or str(env),
+            has_win=bool(metadata.get("has_win", False)),
+        )
+        obs_bounds = self._padded_bounds()
+        state_bounds = (
+            (obs_bounds[0].ravel(), obs_bounds[1].ravel()) if state_flat is None else (state_flat.low, state_flat.high)
+        )
+        self.observation_space = team_observation_space(self.team_spec, obs_bounds, state_bounds)
+        self.action_space = team_action_space(self.team_spec)
+        self.metadata = {"render_modes": [], "render_fps": 10, **metadata}
+        self.render_mode = getattr(env, "render_mode", None)
+        self._steps = 0
+        self._alive: list[Any] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Begin an episode; `seed` and `options` go to the environment."""
+        super().reset(seed=seed)
+        keywords: dict[str, Any] = {} if options is None else {"options": options}
+        observations, infos = self.env.reset(seed=seed, **keywords)
+        self._steps = 0
+        self._alive = list(self.env.agents)
+        return self._view(observations, infos, self._alive, self._alive, strict=True), self._info(infos)
+
+    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Play one index for each agent, [N]; the entries of absent agents are ignored."""
+        if not self._alive:
+            raise RuntimeError(f"step() of the team view of {self.env} was called without a running episode: reset().")
+        before = self._alive
+        observations, rewards, terminations, truncations, infos = self.env.step(self._joint_action(action, before))
+        self._steps += 1
+        flagged = {agent for agent in before if terminations.get(agent, False) or truncations.get(agent, False)}
+        self._alive = [agent for agent in self.env.agents if agent not in flagged]
+        ended = not self._alive
+        cut = any(truncations.get(agent, False) and not terminations.get(agent, False) for agent in before)
+        truncated = (ended and cut) or (not ended and self._steps >= self.team_spec.episode_limit)
+        terminated = ended and not cut
+        paid = {agent: float(rewards[agent]) for agent in before if agent in rewards}
+        reward = float(self.reward_rule(paid)) if paid else 0.0
+        acting = before if ended else self._alive
+        view = self._view(observations, infos, {*before, *self._alive}, acting, strict=not ended)
+        if truncated and not ended:
+            self._alive = []
+        return view, reward, terminated, truncated, self._info(infos)
+
+    def render(self) -> Any:
+        """What the environment renders."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def _joint_action(self, action: Any, alive: list[Any]) -> dict[Any, int]:
+        action = np.asarray(action)
+        if action.shape != (len(self._names),) or action.dtype.kind not in "iu":
+            raise ValueError(
+                f"the team's action must be {len(self._names)} integers, one for each of {self.agent_names}, "
+                f"got {action.dtype} of shape {action.shape}."
+            )
+        joint = {}
+        for agent in alive:
+            index, space = int(action[self._index[agent]]), self._action_spaces[agent]
+            if not 0 <= index < space.n:
+                raise ValueError(f"action {index} of {agent} is outside its actions 0 to {space.n - 1}.")
+            joint[agent] = index + int(space.start)
+        return joint
+
+    def _view(
+        self, observations: dict, infos: dict, present: Collection, acting: Collection, strict: bool
+    ) -> dict[str, np.ndarray]:
+        """The team's observation.
+
+        present: agents whose observations count: those alive before or after the step, so that of a dying one is kept.
+        acting: agents whose masks count. strict: each of them must have a legal action.
+        """
+        spec = self.team_spec
+        obs = np.zeros((spec.n_agents, spec.obs_dim), np.float32)
+        mask = np.zeros((spec.n_agents, spec.n_actions), np.int8)
+        mask[:, 0] = 1
+        for agent, index in self._index.items():
+            own_mask = None
+            if agent in present and agent in observations:
+                row, own_mask = self._readers[agent](observations[agent])
+                obs[index, : row.size] = row
+            if agent in acting:
+                info_mask = infos.get(agent, {}).get("action_mask")
+                mask[index] = self._legal(agent, [own_mask, info_mask], strict)
+        return {"obs": obs, "state": self._state(obs), "action_mask": mask}
+
+    def _legal(self, agent: Any, reported: list[Any], strict: bool) -> np.ndarray:
+        """Mask [A] of an agent that acts: its own actions, narrowed by every mask the environment reports."""
+        n_actions = int(self._action_spaces[agent].n)
+        legal = np.zeros(self.team_spec.n_actions, np.int8)
+        legal[:n_actions] = 1
+        for mask in reported:
+            if mask is None:
+                continue
+            given = np.asarray(mask).ravel()
+            if given.size != n_actions:
+                raise ValueError(f"the action mask of {agent} has {given.size} entries, expected {n_actions}.")
+            legal[:n_actions] &= given.astype(bool)
+        if not legal.any():
+            if strict:
+                raise ValueError(f"{agent} is alive, but its action mask allows no action: it needs at least one.")
+            legal[0] = 1
+        return legal
+
+    def _state(self, obs: np.ndarray) -> np.ndarray:
+        if self._state_space is None:
+            return obs.ravel().copy()
+        state = flat_row(self._state_space, self.env.state())
+        if state.size != self.team_spec.state_dim:
+            raise ValueError(f"state() of {self.env} has {state.size} entries, expected {self.team_spec.state_dim}.")
+        return state
+
+    def _info(self, infos: dict) -> dict[str, Any]:
+        team: dict[str, Any] = {}
+        for info in infos.values():
+            team |= {key: info[key] for key in INFO_KEYS if isinstance(info, Mapping) and key in info}
+        if "battle_won" in team:
+            # Agents may be told one by one; the team has won if any of them has.
+            team["battle_won"] = any(bool(info.get("battle_won", False)) for info in infos.values())
+        return team
+
+    def _padded_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        shape = (self.team_spec.n_agents, self.team_spec.obs_dim)
+        low, high = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        for index, reader in enumerate(self._readers.values()):
+            # zero belongs to every row: it is what an absent agent observes
+            low[index, : reader.width] = np.minimum(reader.low, 0)
+            high[index, : reader.width] = np.maximum(reader.high, 0)
+        return low, high

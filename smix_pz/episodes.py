@@ -1,0 +1,123 @@
+"""EpisodeBatch: the one object that crosses layers, and the keys by which equal histories are recognised.
+
+Shapes: ``R`` runs, ``B`` episodes, ``T`` transitions, ``N`` agents, ``A`` actions, ``O`` observation, ``S`` state.
+Observations exist at ``T+1`` times, transitions at ``T``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """Whole episodes of every run, padded at the end to ``T`` transitions.
+
+    Attributes:
+        obs: [R, B, T+1, N, O] float32. Agent id and last action are added by the agent network, not stored.
+        state: [R, B, T+1, S] float32.
+        avail_actions: [R, B, T+1, N, A] bool; an absent agent has exactly one legal placeholder.
+        actions: [R, B, T+1, N] integer; the one at an episode's last observation is chosen, not executed:
+            a truncated episode bootstraps from it.
+        rewards: [R, B, T, 1] float32.
+        terminated: [R, B, T, 1] bool. Truncation is a last filled step without ``terminated``.
+        filled: [R, B, T, 1] bool.
+        history: [R, B, T+1] int64, see :func:`history_keys`.
+    """
+
+    obs: Tensor
+    state: Tensor
+    avail_actions: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    filled: Tensor
+    history: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> EpisodeBatch:
+        """The batch with ``function`` applied to every field."""
+        return EpisodeBatch(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+
+    def runs(self, index: Tensor | list[int] | slice) -> EpisodeBatch:
+        """The chosen runs, still with a leading run axis."""
+        return self.map(lambda field: field[index])
+
+    @property
+    def n_steps(self) -> int:
+        """T, the number of transitions that every episode is padded to."""
+        return self.rewards.shape[2]
+
+    def needed(self) -> Tensor:
+        """[R, B, T+1] bool: the times whose values a return can ask for.
+
+        These are the filled ones and, after a truncation, the final observation. What follows a
+        termination is never looked at, so nothing that padding holds can reach a target.
+        """
+        filled, terminated = self.filled[..., 0], self.terminated[..., 0]
+        needed = torch.zeros(self.history.shape, dtype=torch.bool, device=filled.device)
+        needed[..., :-1] = filled
+        needed[..., 1:] |= filled & ~terminated
+        return needed
+
+
+def history_keys(obs: Tensor, state: Tensor, avail_actions: Tensor, actions: Tensor) -> Tensor:
+    """64-bit keys of what the networks have seen up to each time: [..., T+1] int64.
+
+    Two times have equal keys when everything up to them is equal: every agent's observations and masks, the
+    state, and the joint actions before. The action taken *at* a time is not in its key. (Keys are hashes: two
+    unlike histories share one with probability 2^-64, about 3e-17 for a batch of 32 episodes.)
+
+    Args:
+        obs: [..., T+1, N, O] float32; state: [..., T+1, S] float32; avail_actions: [..., T+1, N, A] bool;
+        actions: [..., T+1, N] integer.
+    """
+    lead = state.shape[:-1]
+    n_steps = lead[-1]
+    seen = torch.cat(
+        (
+            obs.reshape(*lead, -1).view(torch.int32).long(),
+            state.contiguous().view(torch.int32).long(),
+            avail_actions.reshape(*lead, -1).long(),
+        ),
+        dim=-1,
+    )
+    content = _mix((seen * _odd_numbers(seen.shape[-1], 1, seen.device)).sum(-1))
+    taken = (actions.long() + 1) * _odd_numbers(actions.shape[-1], 2, actions.device)
+    taken = _mix(taken.sum(-1))
+    keys = torch.empty(lead, dtype=torch.int64, device=state.device)
+    keys[..., 0] = content[..., 0]
+    for t in range(1, n_steps):
+        keys[..., t] = _mix(keys[..., t - 1] * _P1 + taken[..., t - 1] * _P2 + content[..., t])
+    return keys
+
+
+def action_keys(history: Tensor, actions: Tensor) -> Tensor:
+    """Keys of (history, joint action taken there): history [...], actions [..., N] -> [...] int64."""
+    taken = (actions.long() + 1) * _odd_numbers(actions.shape[-1], 2, actions.device)
+    return _mix(history * _P1 + _mix(taken.sum(-1)))
+
+
+# Odd 64-bit multipliers (the fractional parts of the golden ratio and of sqrt(2), as signed integers).
+_P1 = -7046029254386353131
+_P2 = 7640891576956012809 | 1
+_TABLES: dict[tuple[int, int, str], Tensor] = {}
+
+
+def _odd_numbers(n: int, salt: int, device: torch.device) -> Tensor:
+    """n fixed odd multipliers; the same on every machine, since records of equal runs should compare equal."""
+    key = (n, salt, str(device))
+    if key not in _TABLES:
+        index = torch.arange(1, n + 1, dtype=torch.int64, device=device) + (salt << 32)
+        _TABLES[key] = _mix(_mix(index * _P1) + _P2) | 1
+    return _TABLES[key]
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A finaliser: spreads every input bit over the whole word (multiplication wraps modulo 2^64)."""
+    x = (x ^ ((x >> 29) & 0x7FFFFFFFF)) * _P2
+    x = (x ^ ((x >> 32) & 0xFFFFFFFF)) * _P1
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)

@@ -1,0 +1,151 @@
+"""Policy: one run's trained agents, greedy and decentralised; saved as safetensors with what it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from smix_pz import envs
+from smix_pz.algorithms import Algorithm
+from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.config import TrainConfig
+from smix_pz.envs import TeamSpec
+from smix_pz.files import atomic_path
+from smix_pz.provenance import recorded_settings
+from smix_pz.rollout import Collector, EpisodeSummary
+
+_FORMAT = "smix_pz policy 1"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One run's networks without the run axis.
+
+    Attributes:
+        agent: description of the agent network.
+        params: name -> tensor; the mixer's are kept too, so that values can be looked at later.
+        about: algorithm, environment, its arguments, seed and team sizes.
+    """
+
+    agent: GRUAgent
+    params: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+
+    @classmethod
+    def of_run(
+        cls, config: TrainConfig, spec: TeamSpec, algorithm: Algorithm, seed: int, params: Mapping[str, Tensor]
+    ) -> Policy:
+        """The policy of one run: params without the run axis."""
+        agent = GRUAgent(spec.obs_dim, spec.n_agents, spec.n_actions, config.hidden_dim, config.parameter_sharing)
+        about = {
+            "algorithm": algorithm.name,
+            "env": config.env,
+            "env_kwargs": dict(config.env_kwargs),
+            "team_reward": config.team_reward,
+            "episode_limit": config.episode_limit,
+            "seed": seed,
+            "config": recorded_settings(config),
+            "engine": dict(spec.engine),
+        }
+        return cls(agent, dict(params), about)
+
+    def initial_hidden(self, n_episodes: int = 1) -> Tensor:
+        """Memory at the start of n episodes: [1, n, N, H]."""
+        return self.agent.initial_hidden(1, n_episodes, torch.device("cpu"))
+
+    def act(
+        self, observation: Mapping[str, np.ndarray], last_actions: np.ndarray | None, hidden: Tensor
+    ) -> tuple[np.ndarray, Tensor]:
+        """Greedy actions for n environments in the team view.
+
+        Args:
+            observation: "obs" [n, N, O] and "action_mask" [n, N, A].
+            last_actions: [n, N], None at the first step.
+            hidden: [1, n, N, H].
+
+        Returns:
+            (actions [n, N], hidden).
+        """
+        obs = torch.as_tensor(observation["obs"])[None]
+        last = torch.full(obs.shape[:3], -1) if last_actions is None else torch.as_tensor(last_actions)[None]
+        stacked = {name: param[None] for name, param in self.params.items()}
+        with torch.no_grad():
+            agent_qs, hidden = self.agent.step(stacked, obs, last, hidden)
+        legal = torch.as_tensor(observation["action_mask"])[None] != 0
+        return agent_qs.masked_fill(~legal, -torch.inf).argmax(-1)[0].numpy(), hidden
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, atomically."""
+        metadata = {
+            "format": _FORMAT,
+            "agent": json.dumps(dataclasses.asdict(self.agent)),
+            "about": json.dumps(self.about),
+        }
+        with atomic_path(path) as temporary:
+            save_file({name: param.contiguous() for name, param in self.params.items()}, temporary, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Policy:
+        """Read what ``save`` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a safetensors file that is not a policy of this package.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no policy at {path}; expected a .safetensors file that training wrote")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                params = {name: file.get_tensor(name) for name in file.keys()}
+        except Exception as error:
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(f"{path} has format {metadata.get('format')!r}; expected {_FORMAT!r}")
+        return cls(GRUAgent(**json.loads(metadata["agent"])), params, json.loads(metadata["about"]))
+
+
+def load(path: str | Path) -> Policy:
+    """Read a saved policy; see :meth:`Policy.load`."""
+    return Policy.load(path)
+
+
+def evaluate(
+    policy: Policy, episodes: int = 32, seed: int = 0, *, env: str | None = None, **env_kwargs: Any
+) -> EpisodeSummary:
+    """Greedy, decentralised play of a policy, on the environment it was trained on or another of the same sizes.
+
+    Returns:
+        Returns, lengths and wins, arrays [1, episodes].
+
+    Raises:
+        ValueError: the environment's sizes are not those of the policy.
+    """
+    about = policy.about
+    options: dict[str, Any] = {"reward": about["team_reward"], "episode_limit": about["episode_limit"]}
+    own = about["env_kwargs"] if env in (None, about["env"]) else {}
+    vector = envs.make_vector_env(env or about["env"], episodes, **options, **{**own, **env_kwargs})
+    try:
+        spec = vector.team_spec
+        wanted = (policy.agent.obs_dim, policy.agent.n_agents, policy.agent.n_actions)
+        got = (spec.obs_dim, spec.n_agents, spec.n_actions)
+        if got != wanted:
+            raise ValueError(
+                f"the policy was trained on (obs_dim, n_agents, n_actions) = {wanted}, {spec.env_id} has {got}"
+            )
+        collector = Collector(vector, spec, policy.agent, 1, torch.device("cpu"))
+        stacked = {name: param[None] for name, param in policy.params.items()}
+        _, summary = collector.collect(stacked, np.zeros(1), [], [np.random.default_rng(seed)])
+        return summary
+    finally:
+        vector.close()

@@ -1,0 +1,174 @@
+"""Rollout: a vector environment and a policy make episodes. The only module that knows both sides.
+
+Shapes: ``R`` runs, ``K`` environments of each run, ``T`` transitions, ``N`` agents, ``A`` actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.networks import Params
+from smix_pz.envs import TeamSpec, TeamVectorEnv
+from smix_pz.episodes import EpisodeBatch, history_keys
+
+
+@dataclass(frozen=True)
+class EpisodeSummary:
+    """What a group of episodes amounted to; every array is [R, K].
+
+    Attributes:
+        returns: undiscounted sums of rewards. lengths: transitions.
+        won: 1 or 0 where the environment reports ``battle_won``, else NaN.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    won: np.ndarray
+
+
+class Collector:
+    """Plays groups of K whole episodes for each of R runs, all in step.
+
+    An environment whose episode has ended stays where it is until the group's last one ends (the hold-at-end
+    contract of :func:`smix_pz.envs.make_vector_env`), so an update always learns from whole episodes.
+    """
+
+    def __init__(
+        self,
+        env: TeamVectorEnv,
+        spec: TeamSpec,
+        agent: GRUAgent,
+        n_runs: int,
+        device: torch.device,
+    ) -> None:
+        """``env`` holds R * K environments, run by run."""
+        if env.num_envs % n_runs:
+            raise ValueError(f"{env.num_envs} environments cannot be shared equally by {n_runs} runs")
+        self.env, self.spec, self.agent, self.device = env, spec, agent, device
+        self.n_runs, self.n_envs = n_runs, env.num_envs // n_runs
+        lead, t, n = (n_runs, self.n_envs), spec.episode_limit, spec.n_agents
+        self._obs = np.zeros((*lead, t + 1, n, spec.obs_dim), np.float32)
+        self._state = np.zeros((*lead, t + 1, spec.state_dim), np.float32)
+        self._avail = np.zeros((*lead, t + 1, n, spec.n_actions), bool)
+        self._actions = np.zeros((*lead, t + 1, n), np.int64)
+        self._rewards = np.zeros((*lead, t), np.float32)
+        self._terminated = np.zeros((*lead, t), bool)
+        self._filled = np.zeros((*lead, t), bool)
+
+    def collect(
+        self,
+        params: Params,
+        epsilon: np.ndarray,
+        exploration: Sequence[np.random.Generator],
+        seeding: Sequence[np.random.Generator],
+    ) -> tuple[EpisodeBatch, EpisodeSummary]:
+        """Play one group.
+
+        Args:
+            params: the agents' parameters, with a leading R.
+            epsilon: [R], each agent's probability of a uniformly random legal action; 0 is greedy play.
+            exploration, seeding: each run's own streams. They are drawn from once for a group, always by the same
+                amount, so that a run's numbers do not depend on the runs beside it.
+
+        Returns:
+            (episodes on the device, their summary). The batch's memory is used again by the next group.
+        """
+        n_runs, n_envs, limit = self.n_runs, self.n_envs, self.spec.episode_limit
+        lead = (n_runs, n_envs)
+        seeds = [int(s) for rng in seeding for s in rng.integers(0, 2**31 - 1, n_envs)]
+        draws = None
+        if epsilon.any():
+            shape = (limit + 1, n_envs, self.spec.n_agents, 2)
+            draws = np.stack([rng.random(shape, np.float32) for rng in exploration], axis=1)
+        for array in (self._obs, self._state, self._avail, self._actions, self._rewards):
+            array.fill(0)
+        self._terminated.fill(False)
+        self._filled.fill(False)
+
+        observation, _ = self.env.reset(seed=seeds)
+        alive = np.ones(lead, bool)
+        wants_action = alive
+        won = np.full(lead, np.nan)
+        hidden = self.agent.initial_hidden(n_runs, n_envs, self.device)
+        last_actions = torch.full((*lead, self.spec.n_agents), -1, device=self.device)
+        for t in range(limit + 1):
+            self._store(t, observation, wants_action)
+            avail = observation["action_mask"].reshape(*lead, self.spec.n_agents, -1) != 0
+            obs = self._tensor(observation["obs"].reshape(*lead, self.spec.n_agents, -1))
+            agent_qs, hidden = self.agent.step(params, obs, last_actions, hidden)
+            greedy = agent_qs.masked_fill_(~self._tensor(avail), -torch.inf).argmax(-1).cpu().numpy()
+            actions = greedy if draws is None else _explore(greedy, avail, epsilon, draws[t])
+            self._actions[:, :, t][wants_action] = actions[wants_action]
+            if not alive.any():
+                break  # this last action, at a truncated episode's final observation, is chosen but not executed
+            last_actions = self._tensor(actions)
+            observation, rewards, ended, cut, infos = self.env.step(actions.reshape(n_runs * n_envs, -1))
+            rewards, ended, cut = rewards.reshape(lead), ended.reshape(lead), cut.reshape(lead) & ~ended.reshape(lead)
+            if t == limit - 1:
+                cut = cut | (alive & ~ended)
+            self._rewards[:, :, t][alive] = rewards[alive]
+            self._filled[:, :, t] = alive
+            self._terminated[:, :, t] = ended & alive
+            _note_wins(won, infos, (ended | cut) & alive)
+            wants_action = alive & ~ended  # going on, or just truncated
+            alive = wants_action & ~cut
+            if not wants_action.any():
+                break
+        summary = EpisodeSummary(self._rewards.sum(-1, dtype=np.float64), self._filled.sum(-1), won)
+        return self._batch(), summary
+
+    def select(self, env: TeamVectorEnv, n_runs: int) -> Collector:
+        """A collector of the same kind for fewer runs."""
+        return Collector(env, self.spec, self.agent, n_runs, self.device)
+
+    def _store(self, t: int, observation: dict[str, np.ndarray], which: np.ndarray) -> None:
+        lead = (self.n_runs, self.n_envs)
+        if which.all():
+            self._obs[:, :, t] = observation["obs"].reshape(*lead, *self._obs.shape[3:])
+            self._state[:, :, t] = observation["state"].reshape(*lead, -1)
+            self._avail[:, :, t] = observation["action_mask"].reshape(*lead, *self._avail.shape[3:])
+        else:
+            flat = which.reshape(-1)
+            self._obs[:, :, t][which] = observation["obs"][flat]
+            self._state[:, :, t][which] = observation["state"][flat]
+            self._avail[:, :, t][which] = observation["action_mask"][flat]
+
+    def _batch(self) -> EpisodeBatch:
+        obs, state, avail, actions = (
+            self._tensor(array) for array in (self._obs, self._state, self._avail, self._actions)
+        )
+        return EpisodeBatch(
+            obs=obs,
+            state=state,
+            avail_actions=avail,
+            actions=actions,
+            rewards=self._tensor(self._rewards)[..., None],
+            terminated=self._tensor(self._terminated)[..., None],
+            filled=self._tensor(self._filled)[..., None],
+            history=history_keys(obs, state, avail, actions),
+        )
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _explore(greedy: np.ndarray, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Epsilon-greedy for each agent: greedy [R, K, N], avail [R, K, N, A], epsilon [R], draws [R, K, N, 2]."""
+    n_legal = avail.sum(-1)
+    wanted = (draws[..., 1] * n_legal).astype(np.int64)  # the wanted-th legal action
+    wanted = np.minimum(wanted, n_legal - 1)  # float32 can round a draw up to n_legal
+    uniform = (avail.cumsum(-1) <= wanted[..., None]).sum(-1)
+    return np.where(draws[..., 0] < epsilon[:, None, None], uniform, greedy)
+
+
+def _note_wins(won: np.ndarray, infos: dict[str, Any], ended: np.ndarray) -> None:
+    if "battle_won" in infos and ended.any():
+        reported = np.asarray(infos["battle_won"]).reshape(won.shape)
+        won[ended] = reported[ended].astype(float)

@@ -1,0 +1,429 @@
+"""train(config): collect, store, sample, update, evaluate, record, checkpoint.
+
+All seeds of a job train as one program along the run axis. A run that has made its steps leaves the stack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smix_pz import envs
+from smix_pz.algorithms import Algorithm, Learner, make_learner, resolve
+from smix_pz.algorithms.replay import EpisodeReplay
+from smix_pz.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
+from smix_pz.config import TrainConfig
+from smix_pz.policy import Policy
+from smix_pz.progress import Progress
+from smix_pz.provenance import describe_run, recorded_settings
+from smix_pz.records import RecordWriter, RunRecord, read_record
+from smix_pz.rollout import Collector, EpisodeSummary
+
+STREAMS = ("init", "exploration", "replay", "env", "eval")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a job made: for each seed its record and its greedy policy, and the learner's stacked form.
+
+    Attributes:
+        records: one for each seed, in the order of ``config.seeds``.
+        policies: likewise.
+        seconds: wall time of this call.
+    """
+
+    config: TrainConfig
+    records: tuple[RunRecord, ...]
+    policies: tuple[Policy, ...]
+    seconds: float
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train one algorithm on one environment with every seed of ``config``.
+
+    Nothing starts before the whole configuration has been checked. With ``config.out`` each run appends to its own
+    record, policies are saved as safetensors, and a job that was killed resumes from its last checkpoint.
+
+    Raises:
+        ValueError, TypeError: bad settings; the message names the value and what was expected.
+    """
+    trainer = Trainer(config)
+    try:
+        return trainer.run()
+    finally:
+        trainer.close()
+
+
+class Trainer:
+    """The state of a training job, and the loop over it."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.algorithm: Algorithm = resolve(config.algorithm, config)
+        self.device = _device(config.device)
+        self.env_options: dict[str, Any] = {
+            "reward": config.team_reward, "episode_limit": config.episode_limit, **config.env_kwargs
+        }  # fmt: skip
+        n_runs = len(config.seeds)
+        self.runs = [_Run(index, seed, _streams(seed)) for index, seed in enumerate(config.seeds)]
+        self.active = list(self.runs)  # in the order of the stack's rows
+        self._env = self._make_env(n_runs * config.parallel_episodes)
+        self.spec = self._env.team_spec
+        self._eval_env = self._make_env(config.eval_episodes)
+        shape = {
+            "n_agents": self.spec.n_agents,
+            "n_actions": self.spec.n_actions,
+            "obs_dim": self.spec.obs_dim,
+            "state_dim": self.spec.state_dim,
+        }
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(config.threads)
+        self.learner: Learner = make_learner(
+            self.algorithm, **shape, hyper=config, rngs=self._stream("init"), device=self.device
+        )
+        capacity = max(self.algorithm.buffer_size, config.parallel_episodes)
+        size = EpisodeReplay.estimate_bytes(n_runs, capacity, episode_limit=self.spec.episode_limit, **shape)
+        self.progress = Progress(config, n_runs)
+        self.progress.note(
+            f"{config.algorithm} on {config.env}: {n_runs} run(s) of {config.steps:,} steps, "
+            f"replay {size / 2**20:,.1f} MiB ({capacity:,} episodes a run)"
+        )
+        self.replay = EpisodeReplay(
+            n_runs, capacity, episode_limit=self.spec.episode_limit, **shape, device=self.device
+        )
+        self.collector = Collector(self._env, self.spec, self.learner.agent, n_runs, self.device)
+        self.evaluator = Collector(self._eval_env, self.spec, self.learner.agent, 1, self.device)
+        self.metrics: Mapping[str, Tensor] = {}  # of the newest update, each [R]
+        self.episodes = 0  # of each run still in the stack
+        self.seconds_before = 0.0  # spent by earlier attempts at this job
+        self._started = time.perf_counter()
+        self._saved = time.perf_counter()
+        if config.out is None or not load_checkpoint(self, checkpoint_path(config)):
+            self._begin_records()
+
+    # The loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> TrainResult:
+        """Train to the end."""
+        config = self.config
+        while self.active:
+            # 1. Evaluate the runs whose next grid point has come; the first is step 0.
+            self._evaluate_due()
+            retired = self._retire_finished()
+            if not self.active:
+                break
+            self._checkpoint(now=retired)
+            # 2. Collect one group of whole episodes, each run with its own exploration.
+            batch, summary = self.collector.collect(
+                self.learner.stack.params, self._epsilon(), self._stream("exploration"), self._stream("env")
+            )
+            self.replay.add(batch)
+            self._count(summary)
+            # 3. Learn from replayed episodes.
+            if self.replay.can_sample(config.batch_size):
+                for _ in range(config.updates_per_group):
+                    metrics = self.learner.update(self.replay.sample(config.batch_size, self._stream("replay")))
+                self.metrics = metrics
+            self.learner.sync_target(self.episodes)
+            self.progress.update(self.runs, config.steps)
+        if config.out is not None:
+            remove_checkpoint(checkpoint_path(config))
+        return self._result()
+
+    def _count(self, summary: EpisodeSummary) -> None:
+        self.episodes += self.collector.n_envs
+        for row, run in enumerate(self.active):
+            run.t_env += int(summary.lengths[row].sum())
+            run.train_returns.extend(summary.returns[row].tolist())
+            run.train_lengths.extend(summary.lengths[row].tolist())
+
+    def _epsilon(self) -> np.ndarray:
+        """[R]: linear in each run's own steps, as they were when the group begins."""
+        c = self.config
+        done = np.clip(np.array([run.t_env for run in self.active]) / c.epsilon_steps, 0.0, 1.0)
+        return c.epsilon_start + (c.epsilon_finish - c.epsilon_start) * done
+
+    def _evaluate_due(self) -> None:
+        for row, run in enumerate(self.active):
+            if run.t_env < run.next_eval:
+                continue
+            params = self.learner.stack.runs(slice(row, row + 1))
+            _, summary = self.evaluator.collect(params, np.zeros(1), [], [run.streams["eval"]])
+            step = min(run.t_env // self.config.eval_every * self.config.eval_every, self.config.steps)
+            run.next_eval = min(step + self.config.eval_every, self.config.steps)
+            if run.t_env >= self.config.steps:
+                step = self.config.steps
+            values = evaluation_metrics(summary) | self._train_metrics(row, run)
+            run.record(step, values)
+            self.progress.evaluated(run, values)
+
+    def _train_metrics(self, row: int, run: _Run) -> dict[str, float]:
+        values: dict[str, float] = {
+            "train/episodes": self.episodes,
+            "train/updates": self.learner.n_updates,
+            "train/epsilon": float(self._epsilon()[row]),
+        }
+        if run.train_returns:
+            values["train/return"] = float(np.mean(run.train_returns))
+            values["train/episode_length"] = float(np.mean(run.train_lengths))
+            run.train_returns.clear()
+            run.train_lengths.clear()
+        return values | {f"train/{name}": float(value[row]) for name, value in self.metrics.items()}
+
+    def _checkpoint(self, *, now: bool) -> None:
+        """Save the job if it is time, or ``now``: a finished run should never have to be repeated."""
+        if self.config.out is not None and (now or time.perf_counter() - self._saved > self.config.checkpoint_every):
+            save_checkpoint(self, checkpoint_path(self.config))
+            self._saved = time.perf_counter()
+
+    def _retire_finished(self) -> bool:
+        """Runs that have made their steps leave the stack, so that the others do not wait for them."""
+        finished = [row for row, run in enumerate(self.active) if run.t_env >= self.config.steps]
+        if not finished:
+            return False
+        for row in finished:
+            run = self.active[row]
+            params = {k: v[0].clone().cpu() for k, v in self.learner.stack.runs(slice(row, row + 1)).items()}
+            run.policy = Policy.of_run(self.config, self.spec, self.algorithm, run.seed, params)
+            if self.config.out is not None:
+                run.policy.save(policy_path(self.config, run.seed))
+            run.finish(self.seconds())
+        keep = [row for row in range(len(self.active)) if row not in finished]
+        self.active = [self.active[row] for row in keep]
+        if self.active:
+            self.keep_rows(torch.tensor(keep, device=self.device))
+        return True
+
+    def keep_rows(self, keep: Tensor) -> None:
+        """Go on with these rows of the stack."""
+        self.learner.select(keep)
+        self.replay.select(keep)
+        self.metrics = {name: value[keep] for name, value in self.metrics.items()}
+        self._env.close()
+        self._env = self._make_env(len(keep) * self.config.parallel_episodes)
+        self.collector = self.collector.select(self._env, len(keep))
+
+    # Streams, files, ends ---------------------------------------------------------------------------------------
+
+    def _stream(self, name: str) -> list[np.random.Generator]:
+        return [run.streams[name] for run in self.active]
+
+    def _make_env(self, n_envs: int) -> envs.TeamVectorEnv:
+        return envs.make_vector_env(self.config.env, n_envs, **self.env_options)
+
+    def seconds(self) -> float:
+        """Wall time of this job, earlier attempts counted in."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    def _begin_records(self) -> None:
+        header = describe_run(self.config, self.algorithm, self.spec)
+        if self.config.out is not None:
+            check_not_overwriting(self.config)
+        for run in self.runs:
+            run.open(
+                record_path(self.config, run.seed) if self.config.out else None,
+                {**header, "seed": run.seed},
+                self.config,
+            )
+
+    def _result(self) -> TrainResult:
+        return TrainResult(
+            self.config,
+            tuple(run.as_record() for run in self.runs),
+            tuple(run.policy for run in self.runs if run.policy is not None),
+            self.seconds(),
+        )
+
+    def close(self) -> None:
+        """Release environments, files and the display; leave PyTorch's threads as they were."""
+        self._env.close()
+        self._eval_env.close()
+        for run in self.runs:
+            run.close()
+        self.progress.close()
+        torch.set_num_threads(self._threads_before)
+
+
+def record_path(config: TrainConfig, seed: int) -> Path:
+    """Where a run's record lies below ``config.out``."""
+    return _out(config) / f"seed-{seed:04d}.jsonl"
+
+
+def policy_path(config: TrainConfig, seed: int) -> Path:
+    """Where a run's trained policy lies."""
+    return record_path(config, seed).with_suffix(".safetensors")
+
+
+def checkpoint_path(config: TrainConfig) -> Path:
+    """Where a job's checkpoint lies while it is not finished."""
+    seeds = "-".join(f"{seed:04d}" for seed in (config.seeds[0], config.seeds[-1]))
+    return _out(config) / f"checkpoint-{seeds}-of-{len(config.seeds)}.pt"
+
+
+def comparable_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that runs have to share to be runs of the same thing; as they stand in a record."""
+    settings: dict[str, Any] = json.loads(json.dumps(recorded_settings(config)))
+    return settings
+
+
+def check_not_overwriting(config: TrainConfig) -> None:
+    """Raise ValueError if ``config.out`` holds finished runs of these seeds, or runs with other settings."""
+    for seed in config.seeds:
+        path = record_path(config, seed)
+        record = read_if_any(path)
+        if record is None:
+            continue
+        if record.finished:
+            raise ValueError(f"{path} holds a finished run; choose another out, or move it away")
+        check_same_settings(record, config)
+
+
+def read_if_any(path: Path) -> RunRecord | None:
+    """The record at ``path``; None if there is none, or it was killed before its first line was whole."""
+    if not path.is_file():
+        return None
+    try:
+        return read_record(path)
+    except ValueError:
+        if path.read_bytes().count(b"\n"):
+            raise
+        return None
+
+
+def check_same_settings(record: RunRecord, config: TrainConfig) -> None:
+    """Raise ValueError, naming the first setting that differs, if a record was made with other settings."""
+    there = record.run["config"]
+    for key, here in comparable_settings(config).items():
+        if there.get(key) != here:
+            raise ValueError(
+                f"{record.path} was made with {key} = {there.get(key)!r}, this job has {here!r}; "
+                "choose another out, or move those results away"
+            )
+
+
+def _out(config: TrainConfig) -> Path:
+    if config.out is None:
+        raise ValueError("out is None; records, policies and checkpoints need a folder")
+    return config.out
+
+
+@dataclass
+class _Run:
+    """One seed's own counters, record and, at the end, policy."""
+
+    index: int
+    seed: int
+    streams: dict[str, np.random.Generator]
+    t_env: int = 0
+    next_eval: int = 0
+    header: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    end: dict[str, Any] = dataclasses.field(default_factory=dict)
+    train_returns: list[float] = dataclasses.field(default_factory=list)
+    train_lengths: list[float] = dataclasses.field(default_factory=list)
+    policy: Policy | None = None
+    writer: RecordWriter | None = None
+    board: Any = None
+
+    def open(
+        self, path: Path | None, header: Mapping[str, Any], config: TrainConfig, resume_at: int | None = None
+    ) -> None:
+        self.header = header
+        if path is None:
+            return
+        self.writer = RecordWriter(path, header, resume_at=resume_at)
+        if config.tensorboard:
+            self.board = _summary_writer(path.with_suffix(""), purge_after=self.t_env if resume_at else None)
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        self.metrics.append({"t_env": self.t_env, "step": step, **values})
+        if self.writer is not None:
+            self.writer.metrics(self.t_env, step, values)
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, self.t_env)
+
+    def finish(self, seconds: float) -> None:
+        self.end = {"status": "finished", "t_env": self.t_env, "wall_seconds": round(seconds, 3)}
+        if self.writer is not None:
+            self.writer.end(self.t_env, wall_seconds=round(seconds, 3))
+        self.close()
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            **{name: getattr(self, name) for name in _RUN_STATE},
+            "streams": {name: rng.bit_generator.state for name, rng in self.streams.items()},
+            "offset": self.writer.offset if self.writer is not None and not self.end else None,
+        }
+
+    def restore(self, state: Mapping[str, Any], trainer: Trainer) -> None:
+        """Continue from a checkpoint; what the record holds beyond it is cut off, to be written again."""
+        for name in _RUN_STATE:
+            setattr(self, name, state[name])
+        for name, stream in state["streams"].items():
+            self.streams[name].bit_generator.state = stream
+        if state["offset"] is not None:
+            self.open(record_path(trainer.config, self.seed), self.header, trainer.config, state["offset"])
+
+    def as_record(self) -> RunRecord:
+        path = None if self.writer is None else self.writer.path
+        return RunRecord(self.header, tuple(self.metrics), bool(self.end), self.end, path)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        if self.board is not None:
+            self.board.close()
+
+
+_RUN_STATE = ("t_env", "next_eval", "header", "metrics", "end", "train_returns", "train_lengths")
+
+
+def evaluation_metrics(summary: EpisodeSummary) -> dict[str, float]:
+    """Standard metrics of one run's evaluation episodes (arrays [1, E])."""
+    values = {
+        "eval/return": float(summary.returns.mean()),
+        "eval/return_std": float(summary.returns.std()),
+        "eval/episode_length": float(summary.lengths.mean()),
+    }
+    if not np.isnan(summary.won).any():
+        values["eval/win_rate"] = float(summary.won.mean())
+    return values
+
+
+def _streams(seed: int) -> dict[str, np.random.Generator]:
+    """A run's own random streams; nothing draws from a global generator."""
+    children = np.random.SeedSequence(seed).spawn(len(STREAMS))
+    return {name: np.random.default_rng(child) for name, child in zip(STREAMS, children, strict=True)}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; expected 'cpu', 'cuda', 'cuda:0', ... or 'auto'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {name!r}, but PyTorch sees no GPU here; expected 'cpu' or 'auto'")
+    return device
+
+
+def _summary_writer(folder: Path, purge_after: int | None) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "tensorboard=True needs the package tensorboard: pip install 'smix-pz[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=purge_after)
