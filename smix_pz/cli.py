@@ -106,7 +106,6 @@ def _study(
     expressivity: bool = True,
     workers: int | None = None,
     stack: int = 20,
-    report_only: bool = False,
 ) -> None:
     """Run a study of the paper and write its report; call it again to go on where it stopped.
 
@@ -123,10 +122,9 @@ def _study(
         expressivity: with the payoff tables.
         workers: processes; None: one for each core.
         stack: most seeds trained as one program.
-        report_only: train nothing, write the report from the records there are.
     """
-    from smix_pz.benchmarks.study import command_line, report_study, run_study
-    from smix_pz.benchmarks.suite import load_study, plan
+    from smix_pz.benchmarks.study import command_line, run_study
+    from smix_pz.benchmarks.suite import load_study
 
     given: dict[str, Any] = {
         "regime": regime,
@@ -143,25 +141,21 @@ def _study(
         study = dataclasses.replace(study, env_kwargs={**study.env_kwargs, "m": m})
     own = load_study(name).regime
     folder = out or Path("results") / (study.name if study.regime == own else f"{study.name}-{study.regime}")
-    console, command = Console(), command_line([w for w in sys.argv[1:] if w != "--report-only"])
-    if report_only:
-        report_study(study, folder, plan(study, folder, stack=stack), command=command, console=console)
-    else:
-        run_study(study, folder, workers=workers, stack=stack, command=command, console=console)
+    command = command_line(sys.argv[1:])
+    run_study(study, folder, workers=workers, stack=stack, command=command, console=Console())
 
 
-def _report(name: tyro.conf.Positional[str], /, out: Path) -> None:
-    """Write a study's report anew from the records in its folder.
+def _report(folder: tyro.conf.Positional[Path], /) -> None:
+    """Write a study's report anew from the records there are; nothing is trained.
 
     Args:
-        name: the study, or its YAML file.
-        out: its folder.
+        folder: a study's folder, such as results/matrix_game.
     """
     from smix_pz.benchmarks.study import report_study
     from smix_pz.benchmarks.suite import load_study, plan
 
-    study = load_study(name)
-    report_study(study, out, plan(study, out), console=Console())
+    study = load_study(str(folder / "study.yaml"))
+    report_study(study, folder, plan(study, folder), console=Console())
 
 
 def _envs() -> None:

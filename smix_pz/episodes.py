@@ -76,29 +76,33 @@ def history_keys(obs: Tensor, state: Tensor, avail_actions: Tensor, actions: Ten
         actions: [..., T+1, N] integer.
     """
     lead = state.shape[:-1]
-    n_steps = lead[-1]
+    n_times = lead[-1]
     seen = torch.cat(
         (
-            obs.reshape(*lead, -1).view(torch.int32).long(),
-            state.contiguous().view(torch.int32).long(),
-            avail_actions.reshape(*lead, -1).long(),
+            obs.reshape(*lead, -1).view(torch.int32),
+            state.contiguous().view(torch.int32),
+            avail_actions.reshape(*lead, -1).to(torch.int32),
         ),
         dim=-1,
     )
-    content = _mix((seen * _odd_numbers(seen.shape[-1], 1, seen.device)).sum(-1))
-    taken = (actions.long() + 1) * _odd_numbers(actions.shape[-1], 2, actions.device)
-    taken = _mix(taken.sum(-1))
-    keys = torch.empty(lead, dtype=torch.int64, device=state.device)
-    keys[..., 0] = content[..., 0]
-    for t in range(1, n_steps):
-        keys[..., t] = _mix(keys[..., t - 1] * _P1 + taken[..., t - 1] * _P2 + content[..., t])
-    return keys
+    content = (seen * _odd_numbers(seen.shape[-1], 1, seen.device)).sum(-1)
+    events = _mix(torch.stack((content, _joint_action_code(actions))))
+    # Every time has its own multiplier, so that a sum over the past tells orders apart.
+    events *= _odd_numbers(2 * n_times, 3, state.device).view(2, *(1,) * (len(lead) - 1), n_times)
+    past = events.cumsum(-1)
+    keys = past[0]
+    keys[..., 1:] += past[1, ..., :-1]
+    return _mix(keys)
 
 
 def action_keys(history: Tensor, actions: Tensor) -> Tensor:
     """Keys of (history, joint action taken there): history [...], actions [..., N] -> [...] int64."""
-    taken = (actions.long() + 1) * _odd_numbers(actions.shape[-1], 2, actions.device)
-    return _mix(history * _P1 + _mix(taken.sum(-1)))
+    return _mix(history * _P1 + _mix(_joint_action_code(actions)))
+
+
+def _joint_action_code(actions: Tensor) -> Tensor:
+    """actions [..., N] -> [...] int64."""
+    return ((actions.long() + 1) * _odd_numbers(actions.shape[-1], 2, actions.device)).sum(-1)
 
 
 # Odd 64-bit multipliers (the fractional parts of the golden ratio and of sqrt(2), as signed integers).

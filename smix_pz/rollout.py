@@ -103,7 +103,9 @@ class Collector:
             avail = observation["action_mask"].reshape(*lead, self.spec.n_agents, -1) != 0
             obs = self._tensor(observation["obs"].reshape(*lead, self.spec.n_agents, -1))
             agent_qs, hidden = self.agent.step(params, obs, last_actions, hidden)
-            greedy = agent_qs.masked_fill_(~self._tensor(avail), -torch.inf).argmax(-1).cpu().numpy()
+            if not avail.all():
+                agent_qs.masked_fill_(~self._tensor(avail), -torch.inf)
+            greedy = agent_qs.argmax(-1).cpu().numpy()
             actions = greedy if draws is None else _explore(greedy, avail, epsilon, draws[t])
             self._actions[:, :, t][wants_action] = actions[wants_action]
             if not alive.any():
@@ -161,6 +163,9 @@ class Collector:
 
 def _explore(greedy: np.ndarray, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Epsilon-greedy for each agent: greedy [R, K, N], avail [R, K, N, A], epsilon [R], draws [R, K, N, 2]."""
+    if avail.all():  # the general way takes a fifth of the time of a step in a small game
+        uniform = np.minimum((draws[..., 1] * avail.shape[-1]).astype(np.int64), avail.shape[-1] - 1)
+        return np.where(draws[..., 0] < epsilon[:, None, None], uniform, greedy)
     n_legal = avail.sum(-1)
     wanted = (draws[..., 1] * n_legal).astype(np.int64)  # the wanted-th legal action
     wanted = np.minimum(wanted, n_legal - 1)  # float32 can round a draw up to n_legal

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -32,7 +34,7 @@ def run_local(jobs: Sequence[Job], workers: int | None = None) -> None:
     console = Console(stderr=True)
     context = multiprocessing.get_context("spawn")  # fork and PyTorch's threads do not go together
     errors: list[str] = []
-    with ProcessPoolExecutor(workers, mp_context=context) as pool, _display(console, jobs) as display:
+    with ProcessPoolExecutor(workers, context, _die_with_parent) as pool, _display(console, jobs) as display:
         futures: dict[Future[None], Job] = {pool.submit(_work, job.config): job for job in jobs}
         try:
             pending = set(futures)
@@ -50,6 +52,18 @@ def run_local(jobs: Sequence[Job], workers: int | None = None) -> None:
             raise
     if errors:
         raise RuntimeError(f"{len(errors)} of {len(jobs)} jobs failed:\n" + "\n".join(errors))
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone, so that a resumed study never meets a writer of the killed one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work(config: TrainConfig) -> None:

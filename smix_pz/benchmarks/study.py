@@ -24,7 +24,7 @@ from smix_pz.benchmarks.report import (
     unfinished,
     write_report,
 )
-from smix_pz.benchmarks.suite import Job, Study, plan, records_of, remaining
+from smix_pz.benchmarks.suite import Job, Study, plan, records_of, remaining, save_study
 from smix_pz.provenance import machine
 from smix_pz.records import RunRecord
 
@@ -49,6 +49,7 @@ def run_study(
     """
     jobs = plan(study, out, stack=stack)
     left = remaining(jobs)
+    save_study(study, out)
     n_runs = sum(len(job.config.seeds) for job in jobs)
     console.print(
         f"{study.title}: {n_runs} runs in {len(jobs)} jobs, {len(left)} to do, regime {study.regime}", highlight=False

@@ -7,6 +7,7 @@ goes on where it stopped: finished runs are not repeated, a stack with a checkpo
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +19,7 @@ import yaml
 from smix_pz import envs
 from smix_pz.algorithms import resolve
 from smix_pz.config import TrainConfig, from_dict
+from smix_pz.files import write_text
 from smix_pz.names import check_name
 from smix_pz.records import RunRecord
 from smix_pz.training import check_same_settings, checkpoint_path, read_if_any, record_path
@@ -119,6 +121,12 @@ def load_study(name_or_path: str, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(values, dict):
         raise ValueError(f"{name_or_path} should hold a mapping of settings")
     return from_dict(Study, {**values, **(overrides or {})})
+
+
+def save_study(study: Study, out: Path) -> None:
+    """Write the resolved study beside its records, so that a report can be made from the folder alone."""
+    plain = json.loads(json.dumps(dataclasses.asdict(study)))
+    write_text(out / "study.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
 def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:

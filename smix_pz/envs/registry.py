@@ -18,6 +18,7 @@ from pettingzoo.env_registry.helpers import find_spec
 
 from smix_pz.envs.checks import check_keywords, nearest
 from smix_pz.envs.foreign import canonical
+from smix_pz.envs.vector import NativeVectorEnv
 
 NAMESPACE = "smix_pz"
 
@@ -47,7 +48,7 @@ class EnvEntry:
         return importlib.import_module(self.module_name)
 
     @property
-    def native(self) -> Callable[..., gymnasium.vector.VectorEnv] | None:
+    def native(self) -> Callable[..., NativeVectorEnv] | None:
         """The factory of its native vector form, if it has one."""
         return getattr(self.module, "vector_env", None)
 

@@ -59,6 +59,18 @@ class NativeVectorEnv(VectorEnv):
         self._over = np.zeros(self.num_envs, bool)
         self._any_over = False
         self._begun = False
+        self._pending_seeds: list[int] = []
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator that the last seeds started."""
+        if self._np_random is None and self._pending_seeds:
+            self._np_random = np.random.default_rng(self._pending_seeds)
+        return super().np_random
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self._np_random = value
 
     @abstractmethod
     def _start(self, which: np.ndarray | None) -> None:
@@ -134,7 +146,8 @@ class NativeVectorEnv(VectorEnv):
             raise ValueError(f"seed must hold one seed for each of the {self.num_envs} games, got {len(seed)}.")
         given = [int(one) for one in seed if one is not None]
         if given:
-            self._np_random, self._np_random_seed = np.random.default_rng(given), given[0]
+            # The generator is made when it is asked for: seeding one takes longer than playing a step.
+            self._np_random, self._np_random_seed, self._pending_seeds = None, given[0], given
 
     def _checked_mask(self, mask: Any) -> np.ndarray:
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
