@@ -8,7 +8,6 @@ nothing (``weights_only``).
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,6 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
     stored = torch.load(path, map_location=trainer.device, weights_only=True)
     plain, tensors = json.loads(stored["plain"]), stored["tensors"]
     if plain["format"] != _FORMAT or plain["config"] != _identity(trainer):
-        warnings.warn(f"{path} is of a job with other settings; starting anew", stacklevel=2)
         return False
     from smix_pz.training import policy_path
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from smix_pz.names import nearest
+from smix_pz.names import check_name, nearest
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,11 @@ class Hyperparameters:
     """QTRAN: weight of the loss at the taken joint action."""
 
     def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for name, hint in hints.items():
+            object.__setattr__(self, name, _coerce(name, getattr(self, name), hint))
         for name, test, wanted in _RANGES:
-            value = getattr(self, name)
+            value = getattr(self, name, None)
             if value is not None and not test(value):
                 raise ValueError(f"{name} is {value!r}; it should be {wanted}")
         if self.buffer_size is not None and self.buffer_size < self.parallel_episodes:
@@ -158,7 +161,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         raise TypeError(f"{key} is None; expected {hint}")
     for option in options:
         origin = typing.get_origin(option) or option
-        if origin is tuple and isinstance(value, (list, tuple)):
+        if origin is tuple and isinstance(value, (list, tuple, range)):
             item = typing.get_args(option)[0]
             return tuple(_coerce(key, element, item) for element in value)
         if origin is Literal:
@@ -170,7 +173,14 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
             return float(value)
         elif origin is Any or (origin in (int, str, bool, dict) and type(value) is origin):
             return value
-    raise TypeError(f"{key} is {value!r} ({type(value).__name__}); expected {hint}")
+    choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
+    if choices and isinstance(value, str):
+        check_name(key, value, choices)
+    raise TypeError(f"{key} is {value!r} ({type(value).__name__}); expected {_readable(hint)}")
+
+
+def _readable(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
 
 
 def _is_union(hint: Any) -> bool:
@@ -203,6 +213,11 @@ _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
             "buffer_size",
             "target_update_episodes",
             "n_step",
+            "steps",
+            "eval_every",
+            "eval_episodes",
+            "episode_limit",
+            "threads",
             "epsilon_steps",
             "hidden_dim",
             "mixing_embed_dim",

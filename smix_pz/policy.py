@@ -22,6 +22,7 @@ from smix_pz.config import TrainConfig
 from smix_pz.envs import TeamSpec
 from smix_pz.files import atomic_path
 from smix_pz.provenance import recorded_settings
+from smix_pz.records import plain
 from smix_pz.rollout import Collector, EpisodeSummary
 
 _FORMAT = "smix_pz policy 1"
@@ -50,7 +51,7 @@ class Policy:
         about = {
             "algorithm": algorithm.name,
             "env": config.env,
-            "env_kwargs": dict(config.env_kwargs),
+            "env_kwargs": plain(config.env_kwargs),
             "team_reward": config.team_reward,
             "episode_limit": config.episode_limit,
             "seed": seed,

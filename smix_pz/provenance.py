@@ -16,6 +16,7 @@ import torch
 from smix_pz.algorithms import Algorithm
 from smix_pz.config import TrainConfig
 from smix_pz.envs import TeamSpec
+from smix_pz.records import plain
 from smix_pz.version import __version__
 
 # Settings that say where and how to run, not what is computed.
@@ -28,7 +29,7 @@ def describe_run(config: TrainConfig, algorithm: Algorithm, spec: TeamSpec) -> d
         "algorithm": config.algorithm,
         "composition": {**dataclasses.asdict(algorithm)},
         "env": spec.env_id,
-        "env_kwargs": dict(config.env_kwargs),
+        "env_kwargs": plain(config.env_kwargs),
         "engine": dict(spec.engine),
         "config": recorded_settings(config),
         "stacked_with": len(config.seeds),
@@ -41,7 +42,8 @@ def describe_run(config: TrainConfig, algorithm: Algorithm, spec: TeamSpec) -> d
 
 def recorded_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that say what is computed, not where or how it is shown."""
-    return {key: value for key, value in config.to_dict().items() if key not in _NOT_IN_CONFIG}
+    settings: dict[str, Any] = plain({k: v for k, v in config.to_dict().items() if k not in _NOT_IN_CONFIG})
+    return settings
 
 
 @lru_cache(maxsize=1)

@@ -91,7 +91,7 @@ class RecordWriter:
         self._file.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(_plain(line), allow_nan=False, separators=(", ", ": ")).encode() + b"\n")
+        self._file.write(json.dumps(plain(line), allow_nan=False, separators=(", ", ": ")).encode() + b"\n")
         self._file.flush()
 
 
@@ -128,16 +128,16 @@ def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
                 raise ValueError(f"{path} holds a line that is not JSON: {line[:80]!r}") from error
 
 
-def _plain(value: Any) -> Any:
-    """JSON's own types only; a number that is not finite becomes null, since JSON has no word for it."""
+def plain(value: Any) -> Any:
+    """JSON's own types only: arrays become lists, numbers that are not finite null (JSON has no word for them)."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

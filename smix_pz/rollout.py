@@ -75,7 +75,8 @@ class Collector:
             params: the agents' parameters, with a leading R.
             epsilon: [R], each agent's probability of a uniformly random legal action; 0 is greedy play.
             exploration, seeding: each run's own streams. They are drawn from once for a group, always by the same
-                amount, so that a run's numbers do not depend on the runs beside it.
+                amount, so that a run's numbers do not depend on the runs beside it. Greedy play, with every epsilon
+                0, may leave ``exploration`` empty.
 
         Returns:
             (episodes on the device, their summary). The batch's memory is used again by the next group.
@@ -84,7 +85,7 @@ class Collector:
         lead = (n_runs, n_envs)
         seeds = [int(s) for rng in seeding for s in rng.integers(0, 2**31 - 1, n_envs)]
         draws = None
-        if epsilon.any():
+        if exploration:
             shape = (limit + 1, n_envs, self.spec.n_agents, 2)
             draws = np.stack([rng.random(shape, np.float32) for rng in exploration], axis=1)
         for array in (self._obs, self._state, self._avail, self._actions, self._rewards):

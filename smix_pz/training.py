@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ from smix_pz.progress import Progress
 from smix_pz.provenance import describe_run, recorded_settings
 from smix_pz.records import RecordWriter, RunRecord, read_record
 from smix_pz.rollout import Collector, EpisodeSummary
+
+# A finished run is worth a checkpoint, but runs of a stack finish shortly one after another.
+_FINISHED_MIN_AGE = 10.0  # seconds
 
 STREAMS = ("init", "exploration", "replay", "env", "eval")
 
@@ -56,11 +61,8 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
         ValueError, TypeError: bad settings; the message names the value and what was expected.
     """
-    trainer = Trainer(config)
-    try:
+    with Trainer(config) as trainer:
         return trainer.run()
-    finally:
-        trainer.close()
 
 
 class Trainer:
@@ -68,7 +70,15 @@ class Trainer:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.algorithm: Algorithm = resolve(config.algorithm, config)
+        with ExitStack() as opened:
+            self._build(config, opened)
+            self._opened = opened.pop_all()  # from here on, close() closes it
+
+    def _build(self, config: TrainConfig, opened: ExitStack) -> None:
+        algorithm = resolve(config.algorithm, config)
+        # A group is stored whole, so the ring holds at least one.
+        capacity = max(algorithm.buffer_size, config.parallel_episodes)
+        self.algorithm: Algorithm = dataclasses.replace(algorithm, buffer_size=capacity)
         self.device = _device(config.device)
         self.env_options: dict[str, Any] = {
             "reward": config.team_reward, "episode_limit": config.episode_limit, **config.env_kwargs
@@ -77,22 +87,24 @@ class Trainer:
         self.runs = [_Run(index, seed, _streams(seed)) for index, seed in enumerate(config.seeds)]
         self.active = list(self.runs)  # in the order of the stack's rows
         self._env = self._make_env(n_runs * config.parallel_episodes)
+        opened.callback(lambda: self._env.close())  # whichever it is by then
         self.spec = self._env.team_spec
         self._eval_env = self._make_env(config.eval_episodes)
+        opened.callback(self._eval_env.close)
         shape = {
             "n_agents": self.spec.n_agents,
             "n_actions": self.spec.n_actions,
             "obs_dim": self.spec.obs_dim,
             "state_dim": self.spec.state_dim,
         }
-        self._threads_before = torch.get_num_threads()
+        opened.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(config.threads)
         self.learner: Learner = make_learner(
             self.algorithm, **shape, hyper=config, rngs=self._stream("init"), device=self.device
         )
-        capacity = max(self.algorithm.buffer_size, config.parallel_episodes)
         size = EpisodeReplay.estimate_bytes(n_runs, capacity, episode_limit=self.spec.episode_limit, **shape)
         self.progress = Progress(config, n_runs)
+        opened.callback(self.progress.close)
         self.progress.note(
             f"{config.algorithm} on {config.env}: {n_runs} run(s) of {config.steps:,} steps, "
             f"replay {size / 2**20:,.1f} MiB ({capacity:,} episodes a run)"
@@ -107,8 +119,12 @@ class Trainer:
         self.seconds_before = 0.0  # spent by earlier attempts at this job
         self._started = time.perf_counter()
         self._saved = time.perf_counter()
+        for run in self.runs:
+            opened.callback(run.close)
         if config.out is None or not load_checkpoint(self, checkpoint_path(config)):
             self._begin_records()
+            # A first one at once: a kill just after a run has finished must find something to go on from.
+            self._checkpoint(min_age=0.0)
 
     # The loop ---------------------------------------------------------------------------------------------------
 
@@ -121,7 +137,7 @@ class Trainer:
             retired = self._retire_finished()
             if not self.active:
                 break
-            self._checkpoint(now=retired)
+            self._checkpoint(min_age=_FINISHED_MIN_AGE if retired else config.checkpoint_every)
             # 2. Collect one group of whole episodes, each run with its own exploration.
             batch, summary = self.collector.collect(
                 self.learner.stack.params, self._epsilon(), self._stream("exploration"), self._stream("env")
@@ -179,9 +195,9 @@ class Trainer:
             run.train_lengths.clear()
         return values | {f"train/{name}": float(value[row]) for name, value in self.metrics.items()}
 
-    def _checkpoint(self, *, now: bool) -> None:
-        """Save the job if it is time, or ``now``: a finished run should never have to be repeated."""
-        if self.config.out is not None and (now or time.perf_counter() - self._saved > self.config.checkpoint_every):
+    def _checkpoint(self, *, min_age: float) -> None:
+        """Save the job if its last checkpoint is older than ``min_age`` seconds."""
+        if self.config.out is not None and time.perf_counter() - self._saved >= min_age:
             save_checkpoint(self, checkpoint_path(self.config))
             self._saved = time.perf_counter()
 
@@ -238,19 +254,20 @@ class Trainer:
     def _result(self) -> TrainResult:
         return TrainResult(
             self.config,
-            tuple(run.as_record() for run in self.runs),
+            tuple(run.as_record(self.config) for run in self.runs),
             tuple(run.policy for run in self.runs if run.policy is not None),
             self.seconds(),
         )
 
     def close(self) -> None:
         """Release environments, files and the display; leave PyTorch's threads as they were."""
-        self._env.close()
-        self._eval_env.close()
-        for run in self.runs:
-            run.close()
-        self.progress.close()
-        torch.set_num_threads(self._threads_before)
+        self._opened.close()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def record_path(config: TrainConfig, seed: int) -> Path:
@@ -266,7 +283,8 @@ def policy_path(config: TrainConfig, seed: int) -> Path:
 def checkpoint_path(config: TrainConfig) -> Path:
     """Where a job's checkpoint lies while it is not finished."""
     seeds = "-".join(f"{seed:04d}" for seed in (config.seeds[0], config.seeds[-1]))
-    return _out(config) / f"checkpoint-{seeds}-of-{len(config.seeds)}.pt"
+    # The sum tells apart stacks that begin and end with the same seeds.
+    return _out(config) / f"checkpoint-{seeds}-{zlib.crc32(repr(config.seeds).encode()):08x}.pt"
 
 
 def comparable_settings(config: TrainConfig) -> dict[str, Any]:
@@ -375,8 +393,8 @@ class _Run:
         if state["offset"] is not None:
             self.open(record_path(trainer.config, self.seed), self.header, trainer.config, state["offset"])
 
-    def as_record(self) -> RunRecord:
-        path = None if self.writer is None else self.writer.path
+    def as_record(self, config: TrainConfig) -> RunRecord:
+        path = record_path(config, self.seed) if config.out is not None else None
         return RunRecord(self.header, tuple(self.metrics), bool(self.end), self.end, path)
 
     def close(self) -> None:

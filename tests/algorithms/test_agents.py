@@ -1,0 +1,174 @@
+"""The agent network against torch.nn.Linear and torch.nn.GRU: values, gradients, and acting step by step."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from oracle.batches import random_batch
+from oracle.dense import DenseNetworks
+from torch import Tensor
+
+from smix_pz.algorithms.agents import GRUAgent, Unrolled, node_inputs
+from smix_pz.algorithms.histories import HistoryTree, build_tree
+from smix_pz.algorithms.networks import ParameterStack
+from smix_pz.config import Hyperparameters
+from smix_pz.episodes import EpisodeBatch
+
+R, N, A, OBS, H = 3, 2, 3, 4, 5
+SHARING = pytest.mark.parametrize("sharing", [True, False], ids=["shared", "own"])
+SCENES = pytest.mark.parametrize("n_scenes", [2, 1000], ids=["repeated-histories", "distinct-histories"])
+
+
+def make(sharing: bool, n_scenes: int, seed: int = 0) -> tuple[GRUAgent, ParameterStack, EpisodeBatch, HistoryTree]:
+    """Agents whose online and target parameters differ, in float64, and a batch."""
+    agent = GRUAgent(OBS, N, A, H, sharing)
+    rngs = [np.random.default_rng([seed, r]) for r in range(R)]
+    drawn = [ParameterStack.draw(agent.parameters(), rngs, torch.device("cpu")).online for _ in range(2)]
+    stack = ParameterStack(agent.parameters(), 2 * torch.stack(drawn).double())
+    batch = random_batch(
+        np.random.default_rng(seed), n_runs=R, n_agents=N, n_actions=A, obs_dim=OBS, n_scenes=n_scenes,
+        dtype=torch.float64,
+    )  # fmt: skip
+    return agent, stack, batch, build_tree(batch)
+
+
+def unroll(agent: GRUAgent, stack: ParameterStack, batch: EpisodeBatch, tree: HistoryTree) -> Unrolled:
+    obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
+    return agent.unroll(stack.params, stack.both, obs, last_actions, tree)
+
+
+def in_batch(values: Tensor, tree: HistoryTree) -> Tensor:
+    """From nodes [R, M, ...] to [R, B, T+1, ...], by plain indexing."""
+    return torch.stack([values[r][tree.nodes.index[r]] for r in range(R)])
+
+
+def dense(sharing: bool, params: dict[str, Tensor]) -> DenseNetworks:
+    hyper = Hyperparameters(hidden_dim=H, parameter_sharing=sharing)
+    networks = DenseNetworks("none", hyper, N, A, OBS, 1).double()
+    networks.load(params)
+    return networks
+
+
+@SHARING
+@SCENES
+def test_unroll_is_torchs_gru(sharing: bool, n_scenes: int) -> None:
+    agent, stack, batch, tree = make(sharing, n_scenes)
+    found = unroll(agent, stack, batch, tree)
+    needed = batch.needed()
+    for r in range(R):
+        for params, qs, hidden in (
+            ({name: p[r] for name, p in stack.params.items()}, found.agent_qs, found.hidden),
+            ({name: p[r] for name, p in stack.target_params.items()}, found.target_qs, found.target_hidden),
+        ):
+            expected_qs, expected_hidden = dense(sharing, params).unroll(batch.obs[r], batch.actions[r])
+            torch.testing.assert_close(in_batch(qs, tree)[r][needed[r]], expected_qs[needed[r]])
+            torch.testing.assert_close(in_batch(hidden, tree)[r][needed[r]], expected_hidden[needed[r]])
+    assert not found.target_qs.requires_grad and not found.target_hidden.requires_grad
+    assert not torch.allclose(found.agent_qs, found.target_qs, atol=0.01)
+
+
+@SHARING
+@SCENES
+@pytest.mark.parametrize("used", ["values", "hidden", "both"])
+def test_gradient_is_torchs(sharing: bool, n_scenes: int, used: str) -> None:
+    """Of any function of values and hidden states (QTRAN reads the latter), in every parameter of every run."""
+    agent, stack, batch, tree = make(sharing, n_scenes, seed=1)
+    needed = batch.needed()[..., None, None]
+    rng = np.random.default_rng(7)
+    weights = {
+        name: torch.from_numpy(rng.normal(size=(*batch.actions.shape, width))) * needed
+        for name, width in (("values", A), ("hidden", H))
+    }
+
+    def score(qs: Tensor, hidden: Tensor, r: int | slice) -> Tensor:
+        total = (weights["values"][r] * qs).sum() if used != "hidden" else 0.0
+        return total + ((weights["hidden"][r] * hidden.square()).sum() if used != "values" else 0.0)
+
+    found = unroll(agent, stack, batch, tree)
+    names = list(stack.params)
+    total = score(in_batch(found.agent_qs, tree), in_batch(found.hidden, tree), slice(None))
+    gradients = torch.autograd.grad(total, list(stack.params.values()), allow_unused=True)
+    for r in range(R):
+        networks = dense(sharing, {name: p[r] for name, p in stack.params.items()})
+        score(*networks.unroll(batch.obs[r], batch.actions[r]), r).backward()
+        expected = networks.layout(lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
+        for name, gradient in zip(names, gradients, strict=True):
+            got = torch.zeros_like(expected[name]) if gradient is None else gradient[r]
+            torch.testing.assert_close(got, expected[name], msg=lambda text, at=(name, r): f"{at}: {text}")
+
+
+@SHARING
+def test_gradcheck(sharing: bool) -> None:
+    """The hand-written gradient against finite differences, without any other network in between."""
+    agent, stack, batch, tree = make(sharing, 2, seed=2)
+    names = list(stack.params)
+    obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
+    used = [sorted({int(i) for i in tree.nodes.index[r][batch.needed()[r]]}) for r in range(R)]
+
+    def values(*params: Tensor) -> tuple[Tensor, Tensor]:
+        online = dict(zip(names, params, strict=True))
+        both = {name: torch.cat((p.detach(), stack.target_params[name])) for name, p in online.items()}
+        found = agent.unroll(online, both, obs, last_actions, tree)
+        return tuple(torch.cat([x[r, used[r]] for r in range(R)]) for x in (found.agent_qs, found.hidden))
+
+    parameters = [p.detach().clone().requires_grad_() for p in stack.params.values()]
+    assert torch.autograd.gradcheck(values, parameters, fast_mode=True)
+
+
+@SHARING
+def test_acting_step_by_step_is_the_unroll(sharing: bool) -> None:
+    """In float32 as in training, over the filled steps."""
+    agent, stack, batch, tree = make(sharing, 2, seed=3)
+    stack = ParameterStack(stack.spec, stack.buffer.float())
+    batch = batch.map(lambda x: x.float() if x.is_floating_point() else x)
+    unrolled = in_batch(unroll(agent, stack, batch, tree).agent_qs, tree)
+    hidden = agent.initial_hidden(R, batch.actions.shape[1], torch.device("cpu"))
+    last = torch.full((R, batch.actions.shape[1], N), -1)
+    for t in range(batch.n_steps + 1):
+        before = hidden.clone()
+        qs, hidden = agent.step(stack.params, batch.obs[:, :, t], last, hidden)
+        last = batch.actions[:, :, t]
+        here = batch.needed()[:, :, t]
+        torch.testing.assert_close(qs[here], unrolled[:, :, t][here], rtol=1e-5, atol=1e-6)
+        assert not torch.equal(hidden, before) and not qs.requires_grad
+
+
+@SHARING
+def test_agents_are_told_apart(sharing: bool) -> None:
+    """By their identity in the input, or by their own parameters; their gradients are separate then."""
+    agent, stack, *_ = make(sharing, 2)
+    same_obs = torch.ones(R, 4, N, OBS, dtype=torch.float64)
+    last, hidden = torch.full((R, 4, N), -1), torch.zeros(R, 4, N, H, dtype=torch.float64)
+    qs, _ = agent.step(stack.params, same_obs, last, hidden)
+    for i, j in itertools.combinations(range(N), 2):
+        assert (qs[:, :, i] - qs[:, :, j]).abs().amin() > 1e-6
+    shapes = {name: parameter.shape for name, parameter in agent.parameters().items()}
+    assert all(shape[0] == N and len(shape) == 3 for shape in shapes.values()) != sharing
+
+
+def test_inputs_are_observation_last_action_identity() -> None:
+    agent = GRUAgent(2, 3, 2)
+    obs = torch.tensor([[[[7.0, 8.0]] * 3]])
+    found = agent.inputs(obs, torch.tensor([[[-1, 0, 1]]]))
+    expected = [[7, 8, 0, 0, 1, 0, 0], [7, 8, 1, 0, 0, 1, 0], [7, 8, 0, 1, 0, 0, 1]]
+    assert found.tolist() == [[expected]] and agent.input_dim == 7
+
+
+def test_parameters_are_drawn_as_torch_draws_them() -> None:
+    """Uniform in +-1/sqrt(fan-in): the bounds of torch.nn.Linear and torch.nn.GRU; each run from its own stream."""
+    agent = GRUAgent(30, 4, 10, 64)
+    draw = partial(ParameterStack.draw, agent.parameters(), device=torch.device("cpu"))
+    stack = draw(rngs=[np.random.default_rng(seed) for seed in (1, 2)])
+    networks = DenseNetworks("none", Hyperparameters(), 4, 10, 30, 1).layout()
+    for name, expected in networks.items():
+        got = stack.params[name]
+        assert got.shape[1:] == expected.shape
+        torch.testing.assert_close(got[0].abs().amax(), expected.abs().amax(), rtol=0.35, atol=0.0)
+        torch.testing.assert_close(got[0].std(), expected.std(), rtol=0.35, atol=0.0)
+    alone = draw(rngs=[np.random.default_rng(2)])
+    assert torch.equal(alone.online[0], stack.online[1]) and not torch.equal(stack.online[0], stack.online[1])
+    assert torch.equal(stack.online, stack.target)

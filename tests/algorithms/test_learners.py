@@ -1,0 +1,290 @@
+"""Learners against the slow dense ones: losses, gradients and parameters over several updates, runs stacked or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracle.batches import as_dtype, random_batch, spoil_padding
+from oracle.dense import DenseLearner, values_at
+from torch import Tensor
+
+from smix_pz.algorithms import ALGORITHMS, Algorithm, Learner, make_learner
+from smix_pz.algorithms.histories import build_tree
+from smix_pz.algorithms.networks import Parameter, ParameterStack, RMSprop
+from smix_pz.algorithms.returns import LAMBDA_TAKEN, N_STEP_TAKEN, ONE_STEP_GREEDY, ReturnEstimator
+from smix_pz.config import Hyperparameters
+from smix_pz.episodes import EpisodeBatch
+
+SHAPE = {"n_agents": 2, "n_actions": 3, "obs_dim": 3, "state_dim": 4}
+SMALL: dict[str, Any] = {
+    "hidden_dim": 6, "mixing_embed_dim": 5, "qtran_embed_dim": 7, "learning_rate": 5e-3, "grad_clip": 0.3
+}  # fmt: skip
+ESTIMATORS = {
+    "one-step-greedy": ONE_STEP_GREEDY,
+    "lambda-taken": LAMBDA_TAKEN,
+    "n-step-taken": dataclasses.replace(N_STEP_TAKEN, n_step=2),
+    "lambda-greedy": ReturnEstimator("greedy", td_lambda=0.5),
+}
+MIXER_NAMES = ("none", "sum", "monotonic", "unconstrained", "joint")
+
+
+def make(
+    algorithm: Algorithm, hyper: Hyperparameters, seeds: list[int], dtype: torch.dtype = torch.float64, **shape: int
+) -> tuple[Learner, list[DenseLearner]]:
+    """A stacked learner in the given precision, and one dense learner for each of its runs, with equal parameters."""
+    shape = {**SHAPE, **shape}
+    learner = make_learner(
+        algorithm, **shape, hyper=hyper, rngs=[np.random.default_rng(seed) for seed in seeds],
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    learner.stack = ParameterStack(learner.stack.spec, learner.stack.buffer.to(dtype))
+    learner.optimizer = RMSprop(learner.stack, hyper.learning_rate, hyper.rms_alpha, hyper.rms_eps, hyper.grad_clip)
+    dense = [DenseLearner(algorithm, hyper, shape, dtype) for _ in seeds]
+    for r, one in enumerate(dense):
+        one.load(run_of(learner.stack.params, r))
+    return learner, dense
+
+
+def run_of(params: dict[str, Tensor], r: int) -> dict[str, Tensor]:
+    return {name: p[r].detach() for name, p in params.items()}
+
+
+def gradient_of(learner: Learner, r: int) -> dict[str, Tensor]:
+    """Run r's newest gradient by name, after clipping."""
+    sizes = [math.prod(parameter.shape) for parameter in learner.stack.spec.values()]
+    pieces = learner.stack.grad[r].split(sizes)
+    return {name: piece.reshape(p.shape) for (name, p), piece in zip(learner.stack.spec.items(), pieces, strict=True)}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: float) -> None:
+    assert set(found) == set(expected)
+    for name in found:
+        torch.testing.assert_close(
+            found[name], expected[name], msg=lambda text, name=name: f"{name}: {text}", **tolerance
+        )
+
+
+def compare(
+    algorithm: Algorithm,
+    hyper: Hyperparameters,
+    *,
+    n_updates: int = 4,
+    dtype: torch.dtype = torch.float64,
+    tolerance: dict[str, float] | None = None,
+    **shape: int,
+) -> None:
+    """Several updates of two stacked runs and of two dense learners on the same batches; targets copied once."""
+    tolerance = tolerance or {"rtol": 1e-7, "atol": 1e-9}
+    learner, dense = make(algorithm, hyper, [0, 1], dtype, **shape)
+    clipped = 0
+    for k in range(n_updates):
+        batch = random_batch(np.random.default_rng([k, 5]), n_runs=2, dtype=dtype, **{**SHAPE, **shape})
+        metrics = learner.update(batch)
+        for r, one in enumerate(dense):
+            loss, norm = one.update(batch.map(lambda field, r=r: field[r]))
+            assert float(metrics["loss"][r]) == pytest.approx(loss, rel=tolerance["rtol"])
+            assert float(metrics["grad_norm"][r]) == pytest.approx(norm, rel=tolerance["rtol"])
+            assert_same(gradient_of(learner, r), one.gradients(), **tolerance)
+            assert_same(run_of(learner.stack.params, r), one.online.layout(), **tolerance)
+            assert_same(run_of(learner.stack.target_params, r), one.target.layout(), **tolerance)
+            clipped += norm > hyper.grad_clip
+        if k == 1:
+            assert learner.sync_target(hyper.target_update_episodes)
+            for one in dense:
+                one.sync_target()
+    assert clipped > 0  # so the clip was compared, too
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("mixer", MIXER_NAMES)
+def test_updates_are_those_of_the_dense_learner(mixer: str, estimator: str) -> None:
+    algorithm = Algorithm("tested", mixer, ESTIMATORS[estimator], 10, "")
+    compare(algorithm, Hyperparameters(**SMALL))
+
+
+@pytest.mark.parametrize("name", ["qmix", "smix", "qtran", "vdn-r"])
+def test_updates_in_training_precision(name: str) -> None:
+    """float32, as training runs."""
+    compare(ALGORITHMS[name], Hyperparameters(**SMALL), dtype=torch.float32, tolerance={"rtol": 2e-3, "atol": 2e-4})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "shape"),
+    [
+        ("qmix", {"double_q": False}, {}),
+        ("qtran", {"double_q": False}, {}),
+        ("smix", {"hypernet_layers": 2}, {}),
+        ("smix", {"parameter_sharing": False}, {}),
+        ("qtran-r", {"parameter_sharing": False, "qtran_opt_weight": 0.3, "qtran_nopt_weight": 2.0}, {}),
+        ("qmix", {"gamma": 0.5, "rms_alpha": 0.9, "rms_eps": 1e-3}, {"n_agents": 3, "n_actions": 2}),
+        ("smix", {}, {"n_agents": 1, "obs_dim": 1, "state_dim": 1}),
+        ("iql-r", {}, {"n_agents": 4, "n_actions": 4}),
+    ],
+)
+def test_updates_under_other_settings(name: str, changes: dict[str, Any], shape: dict[str, int]) -> None:
+    compare(ALGORITHMS[name], Hyperparameters(**{**SMALL, **changes}), n_updates=3, **shape)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_padding_changes_nothing(name: str) -> None:
+    """The same update, to the bit, whatever stands behind the ends of episodes."""
+    learner, _ = make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1])
+    other, _ = make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1])
+    batch = random_batch(np.random.default_rng(0), n_runs=2, dtype=torch.float64, **SHAPE)
+    metrics, spoilt = learner.update(batch), other.update(spoil_padding(batch, math.nan))
+    for key, value in metrics.items():
+        torch.testing.assert_close(spoilt[key], value, rtol=0, atol=0)
+    assert torch.equal(learner.stack.online, other.stack.online)
+    assert learner.stack.online.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["smix", "qtran", "iql"])
+def test_a_runs_clip_and_gradient_are_its_own(name: str) -> None:
+    """Rewards of a million in run 1 leave runs 0 and 2 as they are."""
+    hyper = Hyperparameters(**{**SMALL, "grad_clip": 10.0})
+    calm, wild = (make(ALGORITHMS[name], hyper, [0, 1, 2])[0] for _ in range(2))
+    start = calm.stack.online.clone()
+    for k in range(3):
+        batch = random_batch(np.random.default_rng(k), n_runs=3, dtype=torch.float64, **SHAPE)
+        factor = torch.tensor([1.0, 1e6, 1.0]).double()[:, None, None, None]
+        calm.update(batch)
+        metrics = wild.update(dataclasses.replace(batch, rewards=batch.rewards * factor))
+        assert metrics["grad_norm"][1] > 1e3 and metrics["grad_norm"][0] < 1e3
+    for r in (0, 2):
+        torch.testing.assert_close(wild.stack.online[r], calm.stack.online[r], rtol=1e-12, atol=1e-12)
+        assert not torch.equal(calm.stack.online[r], start[r])
+    assert not torch.allclose(wild.stack.online[1], calm.stack.online[1])
+
+
+@pytest.mark.parametrize("name", ["smix", "qtran", "vdn"])
+def test_selected_runs_go_on_alone(name: str) -> None:
+    """After ``select`` the rest of a stack learns as it would have beside the others; optimizer statistics included."""
+    whole, part = (make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1, 2])[0] for _ in range(2))
+    keep = torch.tensor([2, 0])
+    for k in range(4):
+        batch = random_batch(np.random.default_rng(k), n_runs=3, dtype=torch.float64, **SHAPE)
+        whole.update(batch)
+        if k == 2:
+            part.select(keep)
+            assert part.n_runs == 2
+        part.update(batch if k < 2 else batch.runs(keep))
+        whole.sync_target(200 * k), part.sync_target(200 * k)
+    torch.testing.assert_close(part.stack.buffer, whole.stack.buffer[:, keep], rtol=1e-12, atol=1e-12)
+
+
+def test_target_is_copied_every_200_episodes() -> None:
+    """In groups of 4 and of 12: at 200, 400, ... or at the first group past them."""
+    for group, expected in ((4, [200, 400, 600]), (12, [204, 408, 612])):
+        learner, _ = make(ALGORITHMS["iql"], Hyperparameters(**SMALL), [0])
+        copied = []
+        for episodes in range(group, 613, group):
+            learner.stack.online.add_(1.0)
+            before = learner.stack.target.clone()
+            due = learner.sync_target(episodes)
+            assert due == torch.equal(learner.stack.target, learner.stack.online)
+            assert due != torch.equal(learner.stack.target, before)
+            copied += [episodes] * due
+        assert copied == expected
+
+
+def test_targets_follow_only_by_copy() -> None:
+    learner, _ = make(ALGORITHMS["smix"], Hyperparameters(**SMALL), [0])
+    target = learner.stack.target.clone()
+    for k in range(3):
+        learner.update(random_batch(np.random.default_rng(k), dtype=torch.float64, **SHAPE))
+    assert torch.equal(learner.stack.target, target) and not torch.equal(learner.stack.online, target)
+    assert learner.n_updates == 3
+    # What acts and what is written to disk are the same numbers as the buffer that the optimizer steps.
+    flat = torch.cat([p.detach().flatten(1) for p in learner.stack.params.values()], dim=1)
+    assert torch.equal(flat, learner.stack.online)
+
+
+@pytest.mark.parametrize("name", ["iql", "vdn", "smix", "smix-noabs", "qtran"])
+@pytest.mark.parametrize("n_agents", [1, 2, 3])
+def test_joint_values_are_those_of_every_joint_action(name: str, n_agents: int) -> None:
+    """Against the dense networks, one joint action at a time."""
+    learner, dense = make(ALGORITHMS[name], Hyperparameters(**SMALL), [3, 4], n_agents=n_agents)
+    rng = np.random.default_rng(0)
+    obs, state = torch.from_numpy(rng.normal(size=(n_agents, 3))), torch.from_numpy(rng.normal(size=4))
+    table = learner.joint_values(obs, state, torch.ones(n_agents, 3, dtype=torch.bool))
+    assert table.shape == (2, *[3] * n_agents, n_agents if name == "iql" else 1)
+    for r, one in enumerate(dense):
+        qs, hidden = one.online.unroll(obs[None, None], torch.zeros(1, 1, n_agents, dtype=torch.long))
+        for joint in itertools.product(range(3), repeat=n_agents):
+            actions = torch.tensor(joint)
+            if name == "qtran":
+                expected = one.online.mixer(state, hidden[0, 0], actions)
+            else:
+                expected = one.online.mix(values_at(qs[0, 0], actions), state)
+            torch.testing.assert_close(table[(r, *joint)], expected.detach())
+
+
+def test_joint_values_refuse_large_tables() -> None:
+    learner, _ = make(ALGORITHMS["vdn"], Hyperparameters(**SMALL), [0], n_agents=11)
+    with pytest.raises(ValueError, match="177147 joint actions"):
+        learner.joint_values(torch.zeros(11, 3), torch.zeros(4), torch.ones(11, 3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["iql", "vdn", "smix", "qtran"])
+def test_taken_values_over_an_episode(name: str) -> None:
+    learner, dense = make(ALGORITHMS[name], Hyperparameters(**SMALL), [5, 6])
+    batch = random_batch(np.random.default_rng(9), n_runs=2, dtype=torch.float64, **SHAPE)
+    found = learner.taken_values(batch, build_tree(batch)).detach()
+    for r, one in enumerate(dense):
+        mine = batch.map(lambda field, r=r: field[r])
+        qs, hidden = one.online.unroll(mine.obs, mine.actions)
+        if name == "qtran":
+            expected = one.online.mixer(mine.state, hidden, mine.actions)
+        else:
+            expected = one.online.mix(values_at(qs, mine.actions), mine.state)
+        needed = batch.needed()[r]
+        torch.testing.assert_close(found[r][needed], expected[needed].detach())
+
+
+def test_td_loss_by_hand() -> None:
+    """IQL, one agent, one step, terminated: loss = (r - q)^2, and mean q is reported."""
+    learner, dense = make(ALGORITHMS["iql"], Hyperparameters(**SMALL), [0], n_agents=1)
+    batch = random_batch(
+        np.random.default_rng(0), n_episodes=1, n_steps=1, dtype=torch.float64, **{**SHAPE, "n_agents": 1}
+    )
+    batch = dataclasses.replace(batch, terminated=torch.ones_like(batch.terminated))
+    qs, _ = dense[0].online.unroll(batch.obs[0], batch.actions[0])
+    q = float(qs[0, 0, 0, int(batch.actions[0, 0, 0, 0])].detach())
+    metrics = learner.update(batch)
+    assert float(metrics["loss"]) == pytest.approx((float(batch.rewards) - q) ** 2)
+    assert float(metrics["q_taken"]) == pytest.approx(q)
+
+
+def test_rmsprop_with_clip_is_torchs() -> None:
+    """Many steps over plain vectors, gradients from tiny (zero included) to huge."""
+    rng = np.random.default_rng(0)
+    spec = {"w": Parameter((40,), 1)}
+    stack = ParameterStack.draw(spec, [np.random.default_rng(r) for r in range(3)], torch.device("cpu"))
+    optimizer = RMSprop(stack, lr=1e-2, alpha=0.9, eps=1e-5, clip=10.0)
+    theirs = [torch.nn.Parameter(stack.online[r].clone()) for r in range(3)]
+    reference = [torch.optim.RMSprop([p], lr=1e-2, alpha=0.9, eps=1e-5) for p in theirs]
+    for k in range(30):
+        gradient = torch.from_numpy(rng.normal(size=(3, 40))) * torch.tensor(10.0 ** rng.integers(-6, 4, (3, 1)))
+        gradient[:, :5] = 0.0
+        stack.grad.copy_(gradient)
+        norms = optimizer.step(stack)
+        for r in range(3):
+            theirs[r].grad = gradient[r].float().clone()
+            norm = torch.nn.utils.clip_grad_norm_([theirs[r]], 10.0)
+            reference[r].step()
+            assert float(norms[r]) == pytest.approx(float(norm), rel=1e-5), k
+            torch.testing.assert_close(stack.online[r], theirs[r].detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_float64_is_kept() -> None:
+    """The comparisons above are worth their digits only if nothing falls back to float32 on the way."""
+    learner, _ = make(ALGORITHMS["smix"], Hyperparameters(**SMALL), [0])
+    batch: EpisodeBatch = random_batch(np.random.default_rng(0), **SHAPE)
+    metrics = learner.update(as_dtype(batch, torch.float64))
+    assert metrics["loss"].dtype == learner.stack.online.dtype == torch.float64

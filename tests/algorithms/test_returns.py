@@ -1,0 +1,155 @@
+"""Return estimators against forward sums, hand-computed numbers and each other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle.returns import delta_sum, lambda_sum, n_step_sum
+from torch import Tensor
+
+from smix_pz.algorithms.returns import (
+    ReturnEstimator,
+    lambda_return,
+    monte_carlo_return,
+    n_step_return,
+    one_step_return,
+)
+
+T = 6
+
+
+def episodes(ends: list[tuple[int, bool]], n_values: int, seed: int = 0, padding: float | None = None) -> list[Tensor]:
+    """rewards, terminated, filled [B, T, 1] and v_next [B, T, X] of episodes given as (length, terminated)."""
+    rng = np.random.default_rng(seed)
+    rewards = torch.from_numpy(rng.normal(size=(len(ends), T, 1)))
+    v_next = torch.from_numpy(rng.normal(size=(len(ends), T, n_values)))
+    terminated, filled = (torch.zeros(len(ends), T, 1, dtype=torch.bool) for _ in range(2))
+    for b, (length, over) in enumerate(ends):
+        filled[b, :length] = True
+        terminated[b, length - 1] = over
+        if padding is not None:
+            rewards[b, length:], v_next[b, length:], terminated[b, length:] = padding, padding, True
+            if over:
+                v_next[b, length - 1] = padding
+    return [rewards, terminated, filled, v_next]
+
+
+def values_of(ends: tuple[int, bool], v_next: Tensor) -> list[float]:
+    """The values at times 0 to length of one episode; that at 0 is not used by any return, that of an end is 0."""
+    length, over = ends
+    values = [0.0, *v_next[:length].tolist()]
+    if over:
+        values[length] = 0.0
+    return values
+
+
+ENDS = st.lists(st.tuples(st.integers(1, T), st.booleans()), min_size=1, max_size=5)
+FRACTION = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.0, 1.0))
+
+
+@given(ends=ENDS, n_values=st.sampled_from([1, 3]), gamma=FRACTION, td_lambda=FRACTION, seed=st.integers(0, 10**6))
+def test_lambda_return_is_the_forward_sum(
+    ends: list[tuple[int, bool]], n_values: int, gamma: float, td_lambda: float, seed: int
+) -> None:
+    """Equation 9 and, shifted by the value of the start, equation 16."""
+    rewards, terminated, filled, v_next = episodes(ends, n_values, seed)
+    found = lambda_return(rewards, terminated, filled, v_next, gamma, td_lambda)
+    assert found.shape == v_next.shape
+    for b, (length, _) in enumerate(ends):
+        pay = rewards[b, :length, 0].tolist()
+        for x in range(n_values):
+            values = values_of(ends[b], v_next[b, :, x])
+            for t in range(length):
+                assert found[b, t, x] == pytest.approx(lambda_sum(pay, values, t, gamma, td_lambda), abs=1e-12)
+                assert found[b, t, x] == pytest.approx(delta_sum(pay, values, t, gamma, td_lambda), abs=1e-12)
+        assert not found[b, length:].any()
+
+
+@given(ends=ENDS, n_values=st.sampled_from([1, 3]), gamma=FRACTION, n=st.integers(1, T + 2), seed=st.integers(0, 10**6))
+def test_n_step_return_is_the_forward_sum(
+    ends: list[tuple[int, bool]], n_values: int, gamma: float, n: int, seed: int
+) -> None:
+    rewards, terminated, filled, v_next = episodes(ends, n_values, seed)
+    found = n_step_return(rewards, terminated, filled, v_next, gamma, n)
+    for b, (length, _) in enumerate(ends):
+        pay = rewards[b, :length, 0].tolist()
+        for x in range(n_values):
+            values = values_of(ends[b], v_next[b, :, x])
+            for t in range(length):
+                assert found[b, t, x] == pytest.approx(n_step_sum(pay, values, t, n, gamma), abs=1e-12)
+        assert not found[b, length:].any()
+
+
+@pytest.mark.parametrize(
+    ("terminated", "expected"),
+    [
+        # 1 + .99 * 5 = 5.95;  1 + .99 (.2 * 5 + .8 * 5.95) = 6.7024;  1 + .99 (.2 * 5 + .8 * 6.7024) = 7.29830
+        pytest.param(False, [7.2983008, 6.7024, 5.95], id="truncated"),
+        # 1;  1 + .99 (.2 * 5 + .8 * 1) = 2.782;  1 + .99 (.2 * 5 + .8 * 2.782) = 4.193344
+        pytest.param(True, [4.193344, 2.782, 1.0], id="terminated"),
+    ],
+)
+def test_three_steps_padded_to_six(terminated: bool, expected: list[float]) -> None:
+    """The case that the public lambda target gets wrong: 4.99 / 3.78 / 2.27 instead of 7.30 / 6.70 / 5.95."""
+    ones = torch.ones(1, T, 1, dtype=torch.float64)
+    filled = torch.arange(T).reshape(1, T, 1) < 3
+    over = (torch.arange(T).reshape(1, T, 1) == 2) & terminated
+    found = lambda_return(ones, over, filled, 5 * ones, 0.99, 0.8)
+    assert found[0, :, 0].tolist() == pytest.approx([*expected, 0.0, 0.0, 0.0], abs=1e-9)
+
+
+ALL = [
+    ReturnEstimator("taken", td_lambda=0.8),
+    ReturnEstimator("greedy"),
+    ReturnEstimator("taken", td_lambda=1.0),
+    ReturnEstimator("taken", kind="n_step", n_step=3),
+]
+
+
+@pytest.mark.parametrize("padding", [math.nan, 1e30, -math.inf])
+@pytest.mark.parametrize("estimator", ALL, ids=lambda e: f"{e.kind}-{e.td_lambda}-{e.n_step}")
+def test_padding_changes_nothing(estimator: ReturnEstimator, padding: float) -> None:
+    """Neither what is behind an end, nor the value at a termination."""
+    ends = [(1, True), (2, False), (3, True), (T, False), (T, True), (5, False)]
+    clean, spoilt = episodes(ends, 2), episodes(ends, 2, padding=padding)
+    assert not torch.equal(clean[3], spoilt[3])
+    torch.testing.assert_close(estimator(*spoilt, 0.9), estimator(*clean, 0.9), rtol=0, atol=0)
+
+
+def test_identities() -> None:
+    """Lambda 0 and n = 1 are one step, lambda 1 and n >= T Monte-Carlo."""
+    data = episodes([(1, True), (2, False), (T, True), (T, False), (4, False)], 2)
+    rewards, terminated, filled, v_next = data
+    goes_on = filled & ~terminated
+    one_step = torch.where(filled, rewards + 0.9 * torch.where(goes_on, v_next, 0.0), 0.0)
+    for found in (
+        lambda_return(*data, 0.9, 0.0), n_step_return(*data, 0.9, 1), one_step_return(*data, 0.9),
+        ReturnEstimator("greedy")(*data, 0.9),
+    ):  # fmt: skip
+        torch.testing.assert_close(found, one_step)
+    monte_carlo = lambda_return(*data, 0.9, 1.0)
+    for found in (n_step_return(*data, 0.9, T), n_step_return(*data, 0.9, 99), monte_carlo_return(*data, 0.9)):
+        torch.testing.assert_close(found, monte_carlo)
+    assert not torch.allclose(monte_carlo, one_step)
+    # Terminated episodes: nothing but discounted rewards.
+    discounted = sum(0.9**k * rewards[2, k, 0] for k in range(T))
+    torch.testing.assert_close(monte_carlo[2, 0], discounted.expand(2))
+
+
+def test_estimator_chooses_by_kind() -> None:
+    data = episodes([(T, False), (3, True)], 1)
+    ignoring = ReturnEstimator("taken", kind="n_step", td_lambda=0.5, n_step=2)
+    torch.testing.assert_close(ignoring(*data, 0.9), n_step_return(*data, 0.9, 2))
+    ignoring = ReturnEstimator("taken", kind="lambda", td_lambda=0.5, n_step=2)
+    torch.testing.assert_close(ignoring(*data, 0.9), lambda_return(*data, 0.9, 0.5))
+
+
+@pytest.mark.parametrize("bad", [{"td_lambda": 1.5}, {"td_lambda": -0.1}, {"td_lambda": math.nan}, {"n_step": 0}])
+def test_estimator_rejects(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*should"):
+        ReturnEstimator("taken", **bad)  # type: ignore[arg-type]

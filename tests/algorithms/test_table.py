@@ -1,0 +1,97 @@
+"""The table of algorithms: what a -R row changes, and what `resolve` refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from smix_pz.algorithms import ALGORITHMS, make_learner, resolve
+from smix_pz.algorithms.mixers import MIXERS, MonotonicMixer
+from smix_pz.algorithms.qtran import QTRANLearner
+from smix_pz.algorithms.value_learner import ValueLearner
+from smix_pz.config import Hyperparameters
+
+SHAPE = {"n_agents": 2, "n_actions": 3, "obs_dim": 3, "state_dim": 4}
+
+
+def differences(one: str, other: str) -> dict[str, object]:
+    """Fields in which two rows differ, with the other's values."""
+    a, b = dataclasses.asdict(ALGORITHMS[one]), dataclasses.asdict(ALGORITHMS[other])
+    return {key: b[key] for key in a if a[key] != b[key] and key not in ("name", "summary")}
+
+
+@pytest.mark.parametrize(
+    ("base", "revised"), [("iql", "iql-r"), ("vdn", "vdn-r"), ("qtran", "qtran-r"), ("qmix", "smix")]
+)
+def test_revised_rows_change_estimator_and_replay(base: str, revised: str) -> None:
+    """The paper's -R methods; SMIX is QMIX's."""
+    lambda_taken = {"bootstrap": "taken", "kind": "lambda", "td_lambda": 0.8, "n_step": 1}
+    assert differences(base, revised) == {"returns": lambda_taken, "buffer_size": 1500}
+    assert dataclasses.asdict(ALGORITHMS[base].returns) == {**lambda_taken, "bootstrap": "greedy", "td_lambda": 0.0}
+    assert ALGORITHMS[base].buffer_size == 5000
+
+
+def test_variants_change_one_thing() -> None:
+    four_step = {"bootstrap": "taken", "kind": "n_step", "td_lambda": 0.0, "n_step": 4}
+    assert differences("smix", "smix-n") == {"returns": four_step}
+    assert differences("smix", "smix-onpolicy") == {"buffer_size": 4}
+    assert differences("smix", "smix-noabs") == differences("qmix", "qmix-noabs") == {"mixer": "unconstrained"}
+
+
+def test_rows_are_well_formed() -> None:
+    assert {"iql", "vdn", "qmix", "qtran", "smix", "iql-r", "vdn-r", "qtran-r"} <= set(ALGORITHMS)
+    for name, row in ALGORITHMS.items():
+        assert row.name == name and row.summary and (row.mixer in MIXERS or row.mixer == "joint")
+    assert len({row.summary for row in ALGORITHMS.values()}) == len(ALGORITHMS)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_learner_is_the_rows(name: str) -> None:
+    hyper = Hyperparameters(hidden_dim=5, mixing_embed_dim=7, hypernet_layers=2, parameter_sharing=False)
+    row = resolve(name, hyper)
+    rngs = [np.random.default_rng(0), np.random.default_rng(1)]
+    learner = make_learner(row, **SHAPE, hyper=hyper, rngs=rngs, device=torch.device("cpu"))
+    assert learner.n_runs == 2 and learner.returns == row.returns
+    assert learner.agent.hidden_dim == 5 and not learner.agent.parameter_sharing
+    if row.mixer == "joint":
+        assert isinstance(learner, QTRANLearner)
+    else:
+        assert isinstance(learner, ValueLearner)
+        assert learner.mixer == MIXERS[row.mixer](2, 4, 7, 2)
+    if isinstance(mixer := getattr(learner, "mixer", None), MonotonicMixer):
+        assert mixer.monotonic == (not name.endswith("noabs"))
+
+
+def test_resolve_takes_the_settings_own_values() -> None:
+    assert resolve("smix", Hyperparameters()) == ALGORITHMS["smix"]
+    own = resolve("smix", Hyperparameters(td_lambda=0.3, buffer_size=77))
+    assert (own.returns.td_lambda, own.returns.bootstrap, own.buffer_size) == (0.3, "taken", 77)
+    assert resolve("qmix", Hyperparameters(td_lambda=0.3)).returns.bootstrap == "greedy"
+    assert resolve("smix", Hyperparameters(td_lambda=0.0)).returns.td_lambda == 0.0
+    assert resolve("smix-n", Hyperparameters(n_step=2)).returns.n_step == 2
+    assert ALGORITHMS["smix"].returns.td_lambda == 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("smxi", {}, "unknown algorithm 'smxi'; did you mean 'smix'.*qtran"),
+        ("qmix_noabs", {}, "did you mean 'qmix-noabs'"),
+        ("", {}, "unknown algorithm ''; known: "),
+        ("smix-n", {"td_lambda": 0.5}, "td_lambda is 0.5, but smix-n uses a n_step estimator"),
+        ("smix", {"n_step": 3}, "n_step is 3, but smix uses a lambda estimator"),
+        ("qtran", {"n_step": 1}, "n_step is 1, but qtran"),
+    ],
+)
+def test_resolve_refuses(name: str, settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(name, Hyperparameters(**settings))  # type: ignore[arg-type]
+
+
+def test_unknown_mixer_is_named() -> None:
+    row = dataclasses.replace(ALGORITHMS["smix"], mixer="monotone")
+    with pytest.raises(ValueError, match="unknown mixer 'monotone'; did you mean 'monotonic'"):
+        make_learner(row, **SHAPE, hyper=Hyperparameters(), rngs=[np.random.default_rng(0)], device=torch.device("cpu"))

@@ -1,0 +1,288 @@
+"""Slow reference learners of one run: torch.nn modules over every padded step, targets in plain Python loops.
+
+Nothing here knows about run stacks, trees of histories or hand-written gradients. ``load`` takes one run's
+parameters under the package's names; ``layout`` and ``gradients`` give them back under the same names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from oracle.returns import lambda_sum, n_step_sum
+from torch import Tensor, nn
+
+from smix_pz.algorithms import Algorithm
+from smix_pz.config import Hyperparameters
+from smix_pz.episodes import EpisodeBatch
+
+
+class DenseAgent(nn.Module):
+    """fc, ReLU, GRU, fc over whole padded sequences."""
+
+    def __init__(self, n_in: int, n_hidden: int, n_actions: int) -> None:
+        super().__init__()
+        self.fc_in = nn.Linear(n_in, n_hidden)
+        self.gru = nn.GRU(n_hidden, n_hidden, batch_first=True)
+        self.fc_out = nn.Linear(n_hidden, n_actions)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, T+1, I] -> values [B, T+1, A], hidden [B, T+1, H]."""
+        hidden, _ = self.gru(torch.relu(self.fc_in(x)))
+        return self.fc_out(hidden), hidden
+
+    def named(self) -> dict[str, Tensor]:
+        """Parameters as the package lays them out, [in, out], gates reset, update, new."""
+        weights = {
+            "fc_in.weight": self.fc_in.weight, "fc_in.bias": self.fc_in.bias,
+            "gru_x.weight": self.gru.weight_ih_l0, "gru_x.bias": self.gru.bias_ih_l0,
+            "gru_h.weight": self.gru.weight_hh_l0, "gru_h.bias": self.gru.bias_hh_l0,
+            "fc_out.weight": self.fc_out.weight, "fc_out.bias": self.fc_out.bias,
+        }  # fmt: skip
+        return {f"agent.{name}": weight for name, weight in weights.items()}
+
+
+class DenseMixer(nn.Module):
+    """QMIX's mixing network: one nn.Linear for each hypernetwork; ``absolute=False`` is the noabs ablation."""
+
+    def __init__(self, n_agents: int, state_dim: int, embed: int, layers: int, absolute: bool) -> None:
+        super().__init__()
+        self.n_agents, self.embed, self.absolute = n_agents, embed, absolute
+        first = n_agents * embed if layers == 1 else 64
+        self.w1 = nn.ModuleList([nn.Linear(state_dim, first)])
+        self.w2 = nn.ModuleList([nn.Linear(state_dim, embed if layers == 1 else 64)])
+        if layers == 2:
+            self.w1.append(nn.Linear(64, n_agents * embed))
+            self.w2.append(nn.Linear(64, embed))
+        self.b1 = nn.Linear(state_dim, embed)
+        self.v = nn.Sequential(nn.Linear(state_dim, embed), nn.ReLU(), nn.Linear(embed, 1))
+
+    def forward(self, qs: Tensor, state: Tensor) -> Tensor:
+        """qs [..., N], state [..., S] -> [..., 1]."""
+        w1, w2 = state, state
+        for k, (layer1, layer2) in enumerate(zip(self.w1, self.w2, strict=True)):
+            w1, w2 = layer1(w1 if k == 0 else w1.relu()), layer2(w2 if k == 0 else w2.relu())
+        if self.absolute:
+            w1, w2 = w1.abs(), w2.abs()
+        w1 = w1.reshape(*qs.shape[:-1], self.n_agents, self.embed)
+        hidden = nn.functional.elu((qs.unsqueeze(-2) @ w1).squeeze(-2) + self.b1(state))
+        return (hidden * w2).sum(-1, keepdim=True) + self.v(state)
+
+    def linears(self) -> list[tuple[str, list[nn.Linear]]]:
+        """The package's layers, some of which are several of ours side by side."""
+        first = ("mixer.hypernet", [self.w1[0], self.w2[0], self.b1, self.v[0]])
+        second = [("mixer.w1", [self.w1[1]]), ("mixer.w2", [self.w2[1]])] if len(self.w1) == 2 else []
+        return [first, *second, ("mixer.v", [self.v[2]])]  # type: ignore[list-item]
+
+
+class DenseJoint(nn.Module):
+    """QTRAN's joint value, whose action encodings are summed over agents, and its state value."""
+
+    def __init__(self, n_hidden: int, n_actions: int, state_dim: int, embed: int) -> None:
+        super().__init__()
+        n = n_hidden + n_actions
+        self.n_actions = n_actions
+        self.encode = nn.Sequential(nn.Linear(n, n), nn.ReLU(), nn.Linear(n, n))
+        self.q, self.v = (
+            nn.Sequential(
+                nn.Linear(width, embed), nn.ReLU(), nn.Linear(embed, embed), nn.ReLU(), nn.Linear(embed, 1)
+            )
+            for width in (state_dim + n, state_dim)
+        )  # fmt: skip
+
+    def forward(self, state: Tensor, hidden: Tensor, actions: Tensor) -> Tensor:
+        """state [..., S], hidden [..., N, H], actions [..., N] -> [..., 1]."""
+        taken = nn.functional.one_hot(actions.long(), self.n_actions).to(hidden.dtype)
+        encoded = sum(self.encode(torch.cat((hidden[..., i, :], taken[..., i, :]), -1)) for i in range(taken.shape[-2]))
+        return self.q(torch.cat((state, encoded), -1))
+
+    def linears(self) -> list[tuple[str, list[nn.Linear]]]:
+        """The package's names of the layers."""
+        rows = [("encode1", self.encode[0]), ("encode2", self.encode[2])]
+        rows += [(f"{net}{k + 1}", getattr(self, net)[2 * k]) for net in ("q", "v") for k in range(3)]
+        return [(f"joint.{name}", [layer]) for name, layer in rows]  # type: ignore[list-item]
+
+
+class DenseNetworks(nn.Module):
+    """Agents and mixer (or joint networks) of one run."""
+
+    def __init__(self, mixer: str, hyper: Hyperparameters, n_agents: int, n_actions: int, obs: int, state: int) -> None:
+        super().__init__()
+        self.n_agents, self.n_actions, self.kind = n_agents, n_actions, mixer
+        n_in = obs + n_actions + n_agents
+        n_networks = 1 if hyper.parameter_sharing else n_agents
+        self.agents = nn.ModuleList(DenseAgent(n_in, hyper.hidden_dim, n_actions) for _ in range(n_networks))
+        self.mixer: nn.Module | None = None
+        if mixer in ("monotonic", "unconstrained"):
+            self.mixer = DenseMixer(
+                n_agents, state, hyper.mixing_embed_dim, hyper.hypernet_layers, mixer == "monotonic"
+            )
+        if mixer == "joint":
+            self.mixer = DenseJoint(hyper.hidden_dim, n_actions, state, hyper.qtran_embed_dim)
+
+    def unroll(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """obs [B, T+1, N, O], actions [B, T+1, N] -> values [B, T+1, N, A], hidden [B, T+1, N, H]."""
+        values, hidden = [], []
+        for i in range(self.n_agents):
+            last = torch.zeros(*obs.shape[:2], self.n_actions, dtype=obs.dtype)
+            last[:, 1:] = nn.functional.one_hot(actions[:, :-1, i].long(), self.n_actions)
+            identity = torch.zeros(*obs.shape[:2], self.n_agents, dtype=obs.dtype)
+            identity[..., i] = 1.0
+            agent = self.agents[i if len(self.agents) > 1 else 0]
+            q, h = agent(torch.cat((obs[:, :, i], last, identity), -1))
+            values.append(q)
+            hidden.append(h)
+        return torch.stack(values, 2), torch.stack(hidden, 2)
+
+    def mix(self, qs: Tensor, state: Tensor) -> Tensor:
+        """qs [..., N], state [..., S] -> Q_tot [..., X]."""
+        if self.kind == "none":
+            return qs
+        if self.kind == "sum":
+            return sum(qs[..., i : i + 1] for i in range(self.n_agents))  # type: ignore[return-value]
+        assert self.mixer is not None
+        return self.mixer(qs, state)
+
+    def layout(self, of: Callable[[Tensor], Tensor] = Tensor.detach) -> dict[str, Tensor]:
+        """Every parameter, or what ``of`` makes of it, under the package's name and in its shape."""
+        rows = [agent.named() for agent in self.agents]
+        found = {}
+        for name in rows[0]:
+            weights = [_turned(of(row[name])) for row in rows]
+            found[name] = weights[0] if len(rows) == 1 else torch.stack(weights)
+        for name, layers in self.mixer.linears() if self.mixer is not None else []:
+            found[f"{name}.weight"] = torch.cat([_turned(of(layer.weight)) for layer in layers], dim=-1)
+            found[f"{name}.bias"] = torch.cat([_turned(of(layer.bias)) for layer in layers], dim=-1)
+        return found
+
+    def load(self, params: Mapping[str, Tensor]) -> None:
+        """Take one run's parameters."""
+        assert set(params) == set(self.layout()), set(params) ^ set(self.layout())
+        with torch.no_grad():
+            for i, agent in enumerate(self.agents):
+                for name, weight in agent.named().items():
+                    given = params[name] if len(self.agents) == 1 else params[name][i]
+                    weight.copy_(given.T if weight.dim() == 2 else given[0])
+            for name, layers in self.mixer.linears() if self.mixer is not None else []:
+                widths = [layer.out_features for layer in layers]
+                weights, biases = (params[f"{name}.{kind}"].split(widths, -1) for kind in ("weight", "bias"))
+                for layer, weight, bias in zip(layers, weights, biases, strict=True):
+                    layer.weight.copy_(weight.T)
+                    layer.bias.copy_(bias[0])
+
+
+def _turned(weight: Tensor) -> Tensor:
+    return weight.T if weight.dim() == 2 else weight[None]
+
+
+class DenseLearner:
+    """One run's learner, of the value kind or QTRAN by the algorithm's mixer."""
+
+    def __init__(
+        self, algorithm: Algorithm, hyper: Hyperparameters, shape: Mapping[str, int], dtype: torch.dtype
+    ) -> None:
+        self.algorithm, self.hyper = algorithm, hyper
+        sizes = (shape["n_agents"], shape["n_actions"], shape["obs_dim"], shape["state_dim"])
+        self.online = DenseNetworks(algorithm.mixer, hyper, *sizes).to(dtype)
+        self.target = copy.deepcopy(self.online)
+        self.optimizer = torch.optim.RMSprop(
+            self.online.parameters(), hyper.learning_rate, alpha=hyper.rms_alpha, eps=hyper.rms_eps
+        )
+
+    def load(self, params: Mapping[str, Tensor]) -> None:
+        """Online and target parameters."""
+        self.online.load(params)
+        self.sync_target()
+
+    def sync_target(self) -> None:
+        """Copy online to target."""
+        self.target.load_state_dict(self.online.state_dict())
+
+    def update(self, batch: EpisodeBatch) -> tuple[float, float]:
+        """One update from episodes [B, ...] (no run axis): loss and gradient norm."""
+        loss = self.loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.hyper.grad_clip)
+        self.optimizer.step()
+        return float(loss.detach()), float(norm)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Gradients of the newest update, after clipping."""
+        return self.online.layout(lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
+
+    def loss(self, batch: EpisodeBatch) -> Tensor:
+        """The mean over filled steps (and values X) of what each step costs."""
+        online_qs, online_hidden = self.online.unroll(batch.obs, batch.actions)
+        with torch.no_grad():
+            target_qs, target_hidden = self.target.unroll(batch.obs, batch.actions)
+        best_online = best_legal(online_qs, batch.avail_actions)
+        best_target = best_legal(target_qs, batch.avail_actions)
+        greedy = best_online if self.hyper.double_q else best_target
+        follow = batch.actions if self.algorithm.returns.bootstrap == "taken" else greedy
+        joint = self.algorithm.mixer == "joint"
+        with torch.no_grad():
+            if joint:
+                v = self.target.mixer(batch.state, target_hidden, follow)  # type: ignore[misc]
+            else:
+                v = self.target.mix(values_at(target_qs, follow), batch.state)
+        if joint:
+            taken = self.online.mixer(batch.state, online_hidden, batch.actions)  # type: ignore[misc]
+        else:
+            taken = self.online.mix(values_at(online_qs, batch.actions), batch.state)
+        cost = torch.zeros((), dtype=batch.obs.dtype)
+        count = 0
+        for b in range(batch.obs.shape[0]):
+            length = int(batch.filled[b].sum())
+            targets = self.targets(batch, b, length, v[b])
+            for t in range(length):
+                for x in range(v.shape[-1]):
+                    cost = cost + (taken[b, t, x] - targets[t][x]) ** 2
+                    count += 1
+                if joint:
+                    cost = cost + self.bound(batch, b, t, online_qs, online_hidden, best_online, taken)
+        return cost / count
+
+    def targets(self, batch: EpisodeBatch, b: int, length: int, v: Tensor) -> list[list[float]]:
+        """Returns of episode b: [length][X]."""
+        estimator, gamma = self.algorithm.returns, self.hyper.gamma
+        rewards = batch.rewards[b, :length, 0].tolist()
+        columns = []
+        for x in range(v.shape[-1]):
+            values = v[: length + 1, x].tolist()
+            if batch.terminated[b, length - 1]:
+                values[length] = 0.0
+            if estimator.kind == "n_step":
+                columns.append([n_step_sum(rewards, values, t, estimator.n_step, gamma) for t in range(length)])
+            else:
+                columns.append([lambda_sum(rewards, values, t, gamma, estimator.td_lambda) for t in range(length)])
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def bound(
+        self, batch: EpisodeBatch, b: int, t: int, qs: Tensor, hidden: Tensor, best: Tensor, taken: Tensor
+    ) -> Tensor:
+        """QTRAN's opt and nopt costs of one step; the joint value is a constant in both."""
+        state_value = self.online.mixer.v(batch.state[b, t])  # type: ignore[union-attr, operator]
+        with torch.no_grad():
+            joint_best = self.online.mixer(batch.state[b, t], hidden[b, t], best[b, t])  # type: ignore[misc]
+        opt = values_at(qs[b, t], best[b, t]).sum() - joint_best + state_value
+        nopt = values_at(qs[b, t], batch.actions[b, t]).sum() - taken[b, t].detach() + state_value
+        nopt = torch.minimum(nopt, torch.zeros_like(nopt))
+        return (self.hyper.qtran_opt_weight * opt**2 + self.hyper.qtran_nopt_weight * nopt**2).sum()
+
+
+def values_at(qs: Tensor, actions: Tensor) -> Tensor:
+    """qs [..., N, A], actions [..., N] -> [..., N]."""
+    chosen = nn.functional.one_hot(actions.long(), qs.shape[-1]).bool()
+    return qs[chosen].reshape(actions.shape)
+
+
+def best_legal(qs: Tensor, avail: Tensor) -> Tensor:
+    """Each agent's best legal action, found one by one; 0 where none is legal (padding)."""
+    flat_qs, flat_avail = qs.detach().reshape(-1, qs.shape[-1]).tolist(), avail.reshape(-1, qs.shape[-1]).tolist()
+    best = [
+        max((a for a in range(len(row)) if legal[a]), key=row.__getitem__, default=0)
+        for row, legal in zip(flat_qs, flat_avail, strict=True)
+    ]
+    return torch.tensor(best).reshape(qs.shape[:-1])
