@@ -67,8 +67,8 @@ def measure(algorithm: str, n_runs: int, regime: dict[str, Any], steps: int, m: 
 
     trainer.keep_rows = keep_and_watch  # a smaller stack has a new collector
     watch()
-    timed(trainer.replay, "sample", "sampling")
-    timed(trainer.learner, "update", "updating")
+    timed(trainer.replay, "sample_many", "sampling")
+    timed(trainer.learner, "update_many", "updating")
     timed(trainer, "_evaluate_due", "evaluating")
     start = time.perf_counter()
     try:

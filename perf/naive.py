@@ -82,6 +82,12 @@ class NaiveLearner:
         self._show_actor()
         return {"loss": loss.detach(), "grad_norm": norm[None]}
 
+    def update_many(self, batches: EpisodeBatch) -> dict[str, Tensor]:
+        """One step after the other."""
+        for index in range(len(batches.history)):
+            metrics = self.update(batches.batch(index))
+        return metrics
+
     def sync_target(self, episodes: int) -> None:
         """Hard copy on the learner's clock."""
         if episodes - self.episodes_at_sync >= self.hyper.target_update_episodes:

@@ -46,6 +46,10 @@ class EpisodeBatch:
         """The chosen runs, still with a leading run axis."""
         return self.map(lambda field: field[index])
 
+    def batch(self, index: int) -> EpisodeBatch:
+        """One of several batches that are stacked in front of the run axis."""
+        return self.map(lambda field: field[index])
+
     @property
     def n_steps(self) -> int:
         """T, the number of transitions that every episode is padded to."""

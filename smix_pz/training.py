@@ -146,9 +146,8 @@ class Trainer:
             self._count(summary)
             # 3. Learn from replayed episodes.
             if self.replay.can_sample(config.batch_size):
-                for _ in range(config.updates_per_group):
-                    metrics = self.learner.update(self.replay.sample(config.batch_size, self._stream("replay")))
-                self.metrics = metrics
+                batches = self.replay.sample_many(config.updates_per_group, config.batch_size, self._stream("replay"))
+                self.metrics = self.learner.update_many(batches)
             self.learner.sync_target(self.episodes)
             self.progress.update(self.runs, config.steps)
         if config.out is not None:

@@ -58,8 +58,18 @@ class HistoryTree:
 
 def build_tree(batch: EpisodeBatch) -> HistoryTree:
     """The tree of a batch, from its history keys."""
-    keys = torch.stack((batch.history, action_keys(batch.history, batch.actions)))
-    nodes, edges = distinct(keys, batch.needed())
+    return build_trees(batch.map(lambda field: field[None]))[0]
+
+
+def build_trees(batches: EpisodeBatch) -> list[HistoryTree]:
+    """The trees of several batches (fields [U, R, B, ...]), for little more than the price of one."""
+    n_batches = len(batches.history)
+    keys = torch.cat((batches.history, action_keys(batches.history, batches.actions)))
+    found = distinct(keys, batches.needed().repeat(2, 1, 1, 1))
+    return [_hang_together(*pair) for pair in zip(found[:n_batches], found[n_batches:], strict=True)]
+
+
+def _hang_together(nodes: Distinct, edges: Distinct) -> HistoryTree:
     parents = []
     for t in range(1, len(nodes.bounds) - 1):
         before, start, end = nodes.bounds[t - 1 : t + 2]
@@ -70,9 +80,9 @@ def build_tree(batch: EpisodeBatch) -> HistoryTree:
 
 
 def distinct(keys: Tensor, needed: Tensor) -> list[Distinct]:
-    """Find the distinct keys among the needed ones, separately for each run and time.
+    """Find the distinct keys among the needed ones, separately for each kind, run and time.
 
-    keys [C, R, B, T+1] int64, needed [R, B, T+1] bool -> C results.
+    keys [C, R, B, T+1] int64, needed [C, R, B, T+1] bool (or [R, B, T+1] for all kinds) -> C results.
     """
     n_kinds, n_runs, n_episodes, n_times = keys.shape
     keys = torch.where(needed, keys, _NOT_NEEDED).transpose(2, 3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from smix_pz.algorithms.agents import GRUAgent, Unrolled, node_inputs
-from smix_pz.algorithms.histories import HistoryTree, build_tree, rows
+from smix_pz.algorithms.histories import HistoryTree, build_tree, build_trees, rows
 from smix_pz.algorithms.networks import Parameter, ParameterStack, RMSprop
 from smix_pz.algorithms.returns import ReturnEstimator
 from smix_pz.config import Hyperparameters
@@ -63,8 +63,16 @@ class Learner(ABC):
 
     def update(self, batch: EpisodeBatch) -> dict[str, Tensor]:
         """One gradient update of every run. Returns metrics, each [R]."""
+        return self.update_many(batch.map(lambda field: field[None]))
+
+    def update_many(self, batches: EpisodeBatch) -> dict[str, Tensor]:
+        """One update after the other from several batches (fields [U, R, B, ...]). Returns the last one's metrics."""
         # 1. Find what has to be evaluated: distinct histories, nothing behind an end.
-        tree = build_tree(batch)
+        for index, tree in enumerate(build_trees(batches)):
+            metrics = self._step(batches.batch(index), tree)
+        return metrics
+
+    def _step(self, batch: EpisodeBatch, tree: HistoryTree) -> dict[str, Tensor]:
         # 2. The loss of each run. Runs share no parameter, so the sum's gradient is each run's own.
         loss, metrics = self.losses(batch, tree)
         self.stack.differentiate(loss.sum())

@@ -87,15 +87,19 @@ class EpisodeReplay:
 
         B is ``batch_size``, or the whole ring where that is smaller.
         """
+        return self.sample_many(1, batch_size, rngs).map(lambda field: field[0])
+
+    def sample_many(self, n_batches: int, batch_size: int, rngs: Sequence[np.random.Generator]) -> EpisodeBatch:
+        """What ``sample`` would return if called n times, in fields [U, R, B, ...]."""
         n = min(batch_size, self.capacity)
         if not self.can_sample(batch_size):
             raise ValueError(f"a batch of {n} episodes cannot be drawn from {self.size}")
-        drawn = np.stack([rng.choice(self.size, n, replace=False, shuffle=False) for rng in rngs])
-        index = torch.from_numpy(drawn + self.capacity * np.arange(len(rngs))[:, None]).to(self.storage.obs.device)
+        drawn = [[rng.choice(self.size, n, replace=False, shuffle=False) for _ in range(n_batches)] for rng in rngs]
+        index = np.swapaxes(np.array(drawn), 0, 1) + self.capacity * np.arange(len(rngs))[:, None]
+        flat_index = torch.from_numpy(index.reshape(-1)).to(self.storage.obs.device)
 
         def take(field: Tensor) -> Tensor:
-            flat = field.flatten(0, 1)
-            return flat.index_select(0, index.flatten()).unflatten(0, (len(rngs), n))
+            return field.flatten(0, 1).index_select(0, flat_index).unflatten(0, index.shape)
 
         return self.storage.map(take)
 

@@ -4,7 +4,8 @@ The verdict rests on the probability of improvement over each rival (P(X > Y) + 
 
 * holds: its interval lies above one half against every rival;
 * does not hold: it lies below one half against at least one;
-* undecided: neither; the runs do not tell them apart.
+* holds in part: above against one or more, and the runs do not tell it from the others;
+* undecided: the runs tell it from none.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def decide(claim: Mapping[str, Any], groups: Mapping[str, Sequence[RunRecord]], 
         verdict = "holds"
     elif min(highs) < 0.5:
         verdict = "does not hold"
+    elif max(lows) > 0.5:
+        verdict = "holds in part"
     else:
         verdict = "undecided"
     return Claim(claim["text"], verdict, "; ".join(evidence))

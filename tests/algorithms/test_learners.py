@@ -288,3 +288,18 @@ def test_float64_is_kept() -> None:
     batch: EpisodeBatch = random_batch(np.random.default_rng(0), **SHAPE)
     metrics = learner.update(as_dtype(batch, torch.float64))
     assert metrics["loss"].dtype == learner.stack.online.dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["qmix", "smix", "iql", "qtran"])
+def test_many_batches_are_updates_one_after_the_other(name: str) -> None:
+    many, single = (make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1])[0] for _ in range(2))
+    batches = [random_batch(np.random.default_rng(k), n_runs=2, dtype=torch.float64, **SHAPE) for k in range(3)]
+    stacked = EpisodeBatch(
+        **{f.name: torch.stack([getattr(b, f.name) for b in batches]) for f in dataclasses.fields(EpisodeBatch)}
+    )
+    last = many.update_many(stacked)
+    for batch in batches:
+        expected = single.update(batch)
+    assert many.n_updates == single.n_updates == 3
+    torch.testing.assert_close(many.stack.buffer, single.stack.buffer, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(last["loss"], expected["loss"], rtol=1e-12, atol=1e-12)

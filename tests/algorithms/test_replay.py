@@ -145,3 +145,15 @@ def test_selected_runs_keep_their_episodes() -> None:
         shifted = drawn.rewards[row, :, 0, 0] - run / 10
         assert sorted(shifted.round().int().tolist()) == [2, 3, 4, 5, 6, 7]
         torch.testing.assert_close(shifted, shifted.round(), rtol=0, atol=1e-5)
+
+
+def test_many_batches_are_drawn_as_one_after_the_other() -> None:
+    replay = make(2, 9)
+    replay.add(numbered(2, 0, 9))
+    many = replay.sample_many(3, 4, [np.random.default_rng(r) for r in range(2)])
+    rngs = [np.random.default_rng(r) for r in range(2)]
+    for k in range(3):
+        single = replay.sample(4, rngs)
+        for f in fields(EpisodeBatch):
+            assert torch.equal(getattr(many.batch(k), f.name), getattr(single, f.name))
+    assert [numbers(many.batch(k), 0) for k in range(3)] != [numbers(many.batch(0), 0)] * 3

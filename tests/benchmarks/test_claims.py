@@ -46,6 +46,11 @@ def test_every_rival_counts() -> None:
     assert decide(CLAIM, groups).verdict == "does not hold"
 
 
+def test_better_than_one_and_equal_to_another_holds_in_part() -> None:
+    groups = {"x": runs("x", [5.0] * 8), "y": runs("y", [1.0] * 8), "z": runs("z", [5.0] * 8)}
+    assert decide(CLAIM, groups).verdict == "holds in part"
+
+
 def test_overlapping_runs_are_undecided() -> None:
     rng = np.random.default_rng(0)
     groups = {name: runs(name, rng.normal(size=10).tolist()) for name in "xy"}
