@@ -142,7 +142,7 @@ def _study(
     own = load_study(name).regime
     folder = out or Path("results") / (study.name if study.regime == own else f"{study.name}-{study.regime}")
     command = command_line(sys.argv[1:])
-    run_study(study, folder, workers=workers, stack=stack, command=command, console=Console())
+    run_study(study, folder, workers=workers, stack=stack, command=command, console=_console())
 
 
 def _report(folder: tyro.conf.Positional[Path], /) -> None:
@@ -155,7 +155,7 @@ def _report(folder: tyro.conf.Positional[Path], /) -> None:
     from smix_pz.benchmarks.suite import load_study, plan
 
     study = load_study(str(folder / "study.yaml"))
-    report_study(study, folder, plan(study, folder), console=Console())
+    report_study(study, folder, plan(study, folder), console=_console())
 
 
 def _envs() -> None:
@@ -165,8 +165,8 @@ def _envs() -> None:
     table = Table("name", "what it is")
     for name, entry in envs.ENVS.items():
         table.add_row(name, entry.summary)
-    Console().print(table)
-    Console().print("Any cooperative PettingZoo environment works too: a registry id, or module:callable.")
+    _console().print(table)
+    _console().print("Any cooperative PettingZoo environment works too: a registry id, or module:callable.")
 
 
 def _algorithms() -> None:
@@ -178,7 +178,13 @@ def _algorithms() -> None:
         returns = row.returns
         look = f"lambda {returns.td_lambda}" if returns.kind == "lambda" else f"n {returns.n_step}"
         table.add_row(row.name, row.mixer, returns.bootstrap, look, str(row.buffer_size), row.summary)
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    """Tables need some width; where nothing says how wide the output is, assume a wide window."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

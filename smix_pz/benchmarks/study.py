@@ -101,7 +101,8 @@ def report_study(
         links={"records": "records/"},
     )
     for table in shown:
-        console.print(table.to_rich())
+        # What a terminal has room for; the report has every column, and names the engine.
+        console.print(table.without("engine", "area", "best", "missing", "seeds").to_rich())
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
     return path
 

@@ -18,7 +18,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +104,10 @@ class Table:
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         tail = [*(f"**{_markdown(text)}**" for text in self.warnings), *map(_markdown, self.notes)]
         return "\n\n".join([f"**{_markdown(self.title)}**", body, *tail]) + "\n"
+
+    def without(self, *keys: str) -> Table:
+        """The table with fewer columns: those that show one of these raw values are left out."""
+        return replace(self, columns=tuple(column for column in self.columns if not set(keys) & set(column.keys)))
 
     def to_rich(self) -> RichTable:
         """For the terminal. Cells are plain text: rich's ``[markup]`` in a name or an interval is not interpreted."""

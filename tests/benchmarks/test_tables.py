@@ -222,3 +222,10 @@ def test_a_value_table_refuses(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         ValueTable("vdn", "climb", TRUTH, learned, greedy, seeds)
+
+
+def test_columns_can_be_left_out_without_losing_rows() -> None:
+    columns = (Column("a", ("a",)), Column("b [c]", ("b", "c"), lambda b, c: f"{b} [{c}]"))
+    table = Table("t", columns, ({"a": 1, "b": 2, "c": 3},))
+    assert table.without("c").header == ["a"] and list(table.without("c").text_rows()) == [["1"]]
+    assert table.header == ["a", "b [c]"]
