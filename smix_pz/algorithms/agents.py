@@ -225,27 +225,23 @@ class _UnrollTree(torch.autograd.Function):
             d_hidden += d_outside
         before, gates, new, gates_h_new = (torch.cat(parts, dim=1) for parts in zip(*ctx.kept, strict=True))
         reset, update = gates[..., :n], gates[..., n:]
-        # The factors that do not depend on the incoming gradient, for all times at once.
+        # d_gates = d_hidden * factor, for each gate; the factors are known for all times at once.
         to_new = (1.0 - update) * (1.0 - new * new)
-        to_update = (before - new) * update * (1.0 - update)
-        to_reset = gates_h_new * reset * (1.0 - reset)
-        d_gates_h, d_new = hidden.new_empty(stack, n_rows, 3 * n), torch.empty_like(hidden)
-        spans = zip(
-            *(z.split(lengths, 1) for z in (d_hidden, to_new, to_update, to_reset, reset, update, d_gates_h, d_new)),
-            strict=True,
+        factors = torch.stack(
+            (to_new * gates_h_new * reset * (1.0 - reset), (before - new) * update * (1.0 - update), to_new * reset),
+            dim=2,
         )
+        d_gates_h = torch.empty_like(factors)
+        spans = zip(*(z.split(lengths, 1) for z in (d_hidden, factors, update, d_gates_h)), strict=True)
         by_node = d_hidden.view(-1, per_node * n)
         weight_t = params["agent.gru_h.weight"].transpose(1, 2)
-        for t, (d_h, w_new, w_update, w_reset, r, z, d_gates, d_pre) in reversed(list(enumerate(spans))):
-            d_r, d_z, d_n = d_gates.split(n, -1)
-            torch.mul(d_h, w_new, out=d_pre)
-            torch.mul(d_pre, w_reset, out=d_r)
-            torch.mul(d_h, w_update, out=d_z)
-            torch.mul(d_pre, r, out=d_n)
+        for t, (d_h, factor, z, d_gates) in reversed(list(enumerate(spans))):
+            torch.mul(d_h[:, :, None], factor, out=d_gates)
             if t > 0:
-                d_before = torch.bmm(d_gates, weight_t).addcmul_(d_h, z)
+                d_before = torch.bmm(d_gates.flatten(2), weight_t).addcmul_(d_h, z)
                 by_node.index_add_(0, ctx.flat_parents[t - 1], d_before.view(-1, per_node * n))
-        d_gates_x = torch.cat((d_gates_h[..., : 2 * n], d_new), dim=-1)
+        d_gates_h = d_gates_h.flatten(2)
+        d_gates_x = torch.cat((d_gates_h[..., : 2 * n], d_hidden * to_new), dim=-1)
         d_x = _times_transposed(d_gates_x, params["agent.gru_x.weight"]).mul_(x > 0)
         d_out = (None, None) if d_q is None else _linear_gradients(hidden, d_q)
         return (

@@ -78,13 +78,11 @@ def lambda_return(
     flat = rewards + discount * (1.0 - lam) * v_next
     if td_lambda == 0.0:
         return flat
-    trace = discount * lam
-    returns = torch.empty_like(flat)
-    running = torch.zeros_like(flat[..., 0, :])
-    for t in range(flat.shape[-2] - 1, -1, -1):
-        running = torch.addcmul(flat[..., t, :], trace[..., t, :], running)
-        returns[..., t, :] = running
-    return returns
+    returns = list(flat.unbind(-2))
+    trace = (discount * lam).unbind(-2)
+    for t in range(len(returns) - 2, -1, -1):
+        returns[t] = torch.addcmul(returns[t], trace[t], returns[t + 1])
+    return torch.stack(returns, dim=-2)
 
 
 def one_step_return(rewards: Tensor, terminated: Tensor, filled: Tensor, v_next: Tensor, gamma: float) -> Tensor:
