@@ -38,7 +38,7 @@ STREAMS = ("init", "exploration", "replay", "env", "eval")
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a job made: for each seed its record and its greedy policy, and the learner's stacked form.
+    """What a job made: for each seed its record and its greedy policy.
 
     Attributes:
         records: one for each seed, in the order of ``config.seeds``.

@@ -218,7 +218,7 @@ class _UnrollTree(torch.autograd.Function):
         inputs, x, hidden, *online = ctx.saved_tensors
         params = dict(zip(_AGENT_PARAMETERS, online, strict=True))
         d_q, d_outside = grads[0], grads[1]
-        stack, n_rows, n = hidden.shape
+        n = hidden.shape[-1]
         per_node, lengths = ctx.per_node, ctx.lengths
         d_hidden = torch.zeros_like(hidden) if d_q is None else _times_transposed(d_q, params["agent.fc_out.weight"])
         if d_outside is not None:
