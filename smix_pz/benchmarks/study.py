@@ -59,8 +59,8 @@ def run_study(
         run_local(_longest_first(left), workers)
     finally:
         seconds = time.perf_counter() - started
+        console.print(f"wall time of training {seconds:.0f} s", highlight=False)
         path = report_study(study, out, jobs, command=command, seconds=seconds if left else None, console=console)
-    console.print(f"wall time of training {seconds:.0f} s", highlight=False)
     return path
 
 
