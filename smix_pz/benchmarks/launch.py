@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def run_local(jobs: Sequence[Job], workers: int | None = None) -> None:
     console = Console(stderr=True)
     context = multiprocessing.get_context("spawn")  # fork and PyTorch's threads do not go together
     errors: list[str] = []
-    with ProcessPoolExecutor(workers, context, _die_with_parent) as pool, _display(console, jobs) as display:
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool, _display(console, jobs) as display:
         futures: dict[Future[None], Job] = {pool.submit(_work, job.config): job for job in jobs}
         try:
             pending = set(futures)
@@ -54,8 +55,9 @@ def run_local(jobs: Sequence[Job], workers: int | None = None) -> None:
         raise RuntimeError(f"{len(errors)} of {len(jobs)} jobs failed:\n" + "\n".join(errors))
 
 
-def _die_with_parent() -> None:
-    """End this process when its parent is gone, so that a resumed study never meets a writer of the killed one."""
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it is gone: a resumed study must not meet a writer of the killed one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
