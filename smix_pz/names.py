@@ -6,11 +6,18 @@ import difflib
 from collections.abc import Iterable
 
 
+def closest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that ``name`` was most likely meant to be, whatever its case; None if none is near."""
+    lowered = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return lowered[found[0]] if found else None
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A sentence for an error message: the nearest choice if one is near, and all of them."""
     known = sorted(choices)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    meant = closest(name, known)
+    hint = f"did you mean {meant!r}? " if meant else ""
     return f"{hint}known: {', '.join(known)}"
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from smix_pz.names import closest
+
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """End of an error message: the choice that `name` was most likely meant to be, and all of them if they are few."""
     known = sorted(choices)
-    lowered = {choice.lower(): choice for choice in known}
-    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
-    hint = f"; did you mean {lowered[close[0]]!r}?" if close else "."
+    meant = closest(name, known)
+    hint = f"; did you mean {meant!r}?" if meant else "."
     listed = f" Choices: {', '.join(known)}" if 0 < len(known) <= 12 else ""
     return f"{hint}{listed}"
 
