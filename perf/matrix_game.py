@@ -1,10 +1,11 @@
 """What training on the m-step matrix game costs, where the time goes, and how it grows with the stacked runs.
 
-    python perf/matrix_game.py                    # the table of docs/performance.md, about 3 minutes
+    python perf/matrix_game.py --steps 3000       # the table of docs/performance.md, about a minute
     python perf/matrix_game.py --stacks 1 20 --algorithms smix qtran --regime per_episode
 
-Everything is measured in one process on one thread, in turn, so the numbers compare with each other. Exploration
-falls as in the study, but over half of the shorter run, so that short and long episodes have the study's share.
+Everything is measured in one process, in turn, so the numbers compare with each other; on one thread unless asked.
+Exploration falls as in the study, but over half of the shorter run, so that short and long episodes have the study's
+share.
 
 *naive* is the same learning problem written the usual way: one run at a time, torch.nn modules, autograd, every
 padded step of every episode evaluated (perf/naive.py), with our collector and replay. Its ratio to a stack is what
@@ -31,11 +32,14 @@ from smix_pz.training import Trainer
 PARTS = ("acting", "environment", "sampling", "updating", "evaluating", "rest")
 
 
-def measure(algorithm: str, n_runs: int, regime: dict[str, Any], steps: int, m: int, naive: bool = False) -> dict:
+def measure(
+    algorithm: str, n_runs: int, regime: dict[str, Any], steps: int, m: int, naive: bool = False, threads: int = 1
+) -> dict:
     """Seconds by part, environment steps and updates of one training job."""
     config = TrainConfig(
         env="matrix_game_v0", env_kwargs={"m": m}, algorithm=algorithm, seeds=tuple(range(n_runs)), steps=steps,
-        epsilon_steps=steps // 2, eval_every=max(1, steps // 10), eval_episodes=1, progress=False, **regime,
+        epsilon_steps=steps // 2, eval_every=max(1, steps // 10), eval_episodes=1, progress=False,
+        threads=threads, **regime,
     )  # fmt: skip
     trainer = Trainer(config)
     if naive:
@@ -91,28 +95,37 @@ def main() -> None:
     parser.add_argument("--regime", nargs="+", choices=sorted(study.regimes), default=["paper"])
     parser.add_argument("--steps", type=int, default=4000, help="environment steps of each run")
     parser.add_argument("--m", type=int, default=5)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], help="PyTorch threads")
     parser.add_argument("--no-naive", action="store_true")
     options = parser.parse_args()
     console = Console(width=140)
-    console.print(f"{machine()['processor']}, one thread; {versions()}", highlight=False)
+    console.print(f"{machine()['processor']}, {versions()}", highlight=False)
     for regime in options.regime:
         settings = study.regimes[regime]
         measure(options.algorithms[0], 1, settings, 500, options.m)  # warm up: imports, allocator, caches
         table = Table(title=f"regime {regime} {settings}, m = {options.m}, {options.steps} steps a run")
-        for heading in ("algorithm", "runs", "steps/s", "x one run", "ms/group", *(f"{part} %" for part in PARTS)):
+        for heading in (
+            "algorithm",
+            "runs",
+            "threads",
+            "steps/s",
+            "x one run",
+            "ms/group",
+            *(f"{part} %" for part in PARTS),
+        ):
             table.add_column(heading, justify="right")
         for algorithm in options.algorithms:
             base = None
-            cases = [(n, False) for n in options.stacks]
+            cases = [(n, False, threads) for n in options.stacks for threads in options.threads]
             if not options.no_naive and algorithm in ("qmix", "smix"):
-                cases.insert(0, (1, True))
-            for n_runs, naive in cases:
-                found = measure(algorithm, n_runs, settings, options.steps, options.m, naive)
+                cases.insert(0, (1, True, 1))
+            for n_runs, naive, threads in cases:
+                found = measure(algorithm, n_runs, settings, options.steps, options.m, naive, threads)
                 rate = found["steps"] / found["seconds"]
-                base = rate if n_runs == 1 and not naive else base
+                base = rate if base is None and n_runs == 1 and not naive else base
                 groups = found["updates"] / n_runs / settings["updates_per_group"]
                 table.add_row(
-                    algorithm, "naive" if naive else str(n_runs), f"{rate:,.0f}",
+                    algorithm, "naive" if naive else str(n_runs), str(threads), f"{rate:,.0f}",
                     "" if base is None else f"{rate / base:.1f}", f"{1e3 * found['seconds'] / groups:.2f}",
                     *(f"{found['spent'][part] / found['seconds']:.0%}" for part in PARTS),
                 )  # fmt: skip

@@ -106,7 +106,7 @@ class TrainConfig(Hyperparameters):
     device: str = "cpu"
     """PyTorch device; "auto" takes a GPU if there is one."""
     threads: int = 1
-    """PyTorch's CPU threads; tensors this small are fastest on one."""
+    """PyTorch's CPU threads; a second one helps stacks of many runs, and only where a core is idle."""
     out: Path | None = None
     """Folder for records and policies; None: keep results in memory only."""
     checkpoint_every: float = 60.0

@@ -164,7 +164,7 @@ class Collector:
 
 def _explore(greedy: np.ndarray, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Epsilon-greedy for each agent: greedy [R, K, N], avail [R, K, N, A], epsilon [R], draws [R, K, N, 2]."""
-    if avail.all():  # the general way takes a fifth of the time of a step in a small game
+    if avail.all():  # spares small games the general way's sums
         uniform = np.minimum((draws[..., 1] * avail.shape[-1]).astype(np.int64), avail.shape[-1] - 1)
         return np.where(draws[..., 0] < epsilon[:, None, None], uniform, greedy)
     n_legal = avail.sum(-1)

@@ -126,10 +126,6 @@ class Learner(ABC):
             values = self.taken_values(batch, build_tree(batch))[:, :, 0]
         return values.unflatten(1, (n_actions,) * n_agents)
 
-    def parameter_names(self) -> list[str]:
-        """Names in the order of the stack's buffer."""
-        return list(self.stack.spec)
-
     # Helpers for subclasses -------------------------------------------------------------------------------------
 
     def unroll(self, batch: EpisodeBatch, tree: HistoryTree) -> Unrolled:

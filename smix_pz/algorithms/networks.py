@@ -113,7 +113,7 @@ class RMSprop:
         if grad.is_cuda or bool((norm > self.clip).any()):
             grad.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0)[:, None])
         self.square.mul_(self.alpha).addcmul_(grad, grad, value=1.0 - self.alpha)
-        # The floor, far below eps, keeps zeros out of the root: MKL takes six times as long for them.
+        # The floor, far below eps, keeps zeros out of the root, for which MKL takes several times as long.
         torch.clamp(self.square, min=1e-30, out=scratch).sqrt_().add_(self.eps)
         stack.online.addcdiv_(grad, scratch, value=-self.lr)
         return norm
