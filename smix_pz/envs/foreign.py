@@ -150,7 +150,13 @@ def find_episode_limit(env: Any) -> int:
 
 
 def find_engine(env: Any) -> dict[str, Any]:
-    """What plays: "name" (package/environment), "version" of that package (None if unknown), "rules" if it has any."""
+    """What plays: "name" (package/environment), "version" of that package (None if unknown), "rules" if it has any.
+
+    An environment that knows better says so in its attribute `engine`, a mapping with at least "name" and "version".
+    """
+    own = getattr(getattr(env, "unwrapped", env), "engine", None)
+    if isinstance(own, Mapping) and {"name", "version"} <= set(own):
+        return dict(own)
     package = type(getattr(env, "unwrapped", env)).__module__.split(".")[0]
     engine = {"name": f"{package}/{canonical(str(env))}", "version": package_version(package)}
     rules = (getattr(env, "metadata", None) or {}).get("rules")

@@ -36,7 +36,7 @@ from smix_pz.envs.foreign import (
 )
 from smix_pz.envs.spec import TeamSpec, team_action_space, team_observation_space
 
-INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies", "illegal_actions")
+INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies", "illegal_actions", "aborted")
 
 
 class TeamEnv(gymnasium.Env):

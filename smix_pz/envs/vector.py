@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -41,7 +42,11 @@ class NativeVectorEnv(VectorEnv):
     """
 
     def __init__(
-        self, team_spec: TeamSpec, num_envs: int, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP
+        self,
+        team_spec: TeamSpec,
+        num_envs: int,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        single_observation_space: spaces.Dict | None = None,
     ) -> None:
         self.num_envs = check_int("num_envs", num_envs, 1)
         self.team_spec = team_spec
@@ -49,7 +54,7 @@ class NativeVectorEnv(VectorEnv):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
-        self.single_observation_space = team_observation_space(team_spec)
+        self.single_observation_space = single_observation_space or team_observation_space(team_spec)
         self.single_action_space = team_action_space(team_spec)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -88,6 +93,13 @@ class NativeVectorEnv(VectorEnv):
     def _observe(self) -> Observation:
         """Fresh observations of all games as they stand."""
 
+    def _infos(self, active: np.ndarray | None) -> dict[str, Any]:
+        """What else there is to say of the games as they stand, in Gymnasium's form: arrays [n], each with its mask.
+
+        active: bool [n], the games that were played just now; None: all.
+        """
+        return {}
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -105,7 +117,7 @@ class NativeVectorEnv(VectorEnv):
             self._over = self._over & ~mask
         self._any_over = bool(self._over.any())
         self._begun = True
-        return self._observe(), {}
+        return self._observe(), self._infos(None)
 
     def step(self, actions: Any) -> StepResult:
         """Play actions [n, N]; returns observations, rewards [n], terminations [n], truncations [n], infos."""
@@ -117,10 +129,10 @@ class NativeVectorEnv(VectorEnv):
             self._start(self._over)
         rewards, terminations, truncations = self._advance(actions, active)
         ended = terminations | truncations
-        infos: dict[str, Any] = {}
+        infos = self._infos(active)
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             if ended.any():
-                infos = self._final_infos(ended)
+                infos = infos | self._final_infos(ended, infos)
                 self._start(ended)
         else:
             held = self.autoreset_mode is AutoresetMode.DISABLED
@@ -128,13 +140,13 @@ class NativeVectorEnv(VectorEnv):
             self._any_over = bool(self._over.any())
         return self._observe(), rewards, terminations, truncations, infos
 
-    def _final_infos(self, ended: np.ndarray) -> dict[str, Any]:
+    def _final_infos(self, ended: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
         """The infos that Gymnasium's own vector environments give where SAME_STEP begins games anew."""
         last = self._observe()
         final = np.full(self.num_envs, None, dtype=object)
         for index in np.flatnonzero(ended):
             final[index] = {key: value[index] for key, value in last.items()}
-        return {"final_obs": final, "_final_obs": ended.copy(), "final_info": {}, "_final_info": ended.copy()}
+        return {"final_obs": final, "_final_obs": ended.copy(), "final_info": infos, "_final_info": ended.copy()}
 
     def _take_seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:
