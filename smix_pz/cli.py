@@ -1,4 +1,4 @@
-"""The command ``smix-pz``: train, evaluate, study, report, envs, algorithms."""
+"""The command ``smix-pz``: train, evaluate, render, study, report, envs, algorithms, doctor."""
 
 from __future__ import annotations
 
@@ -59,37 +59,101 @@ def _train(config: TrainConfig, /) -> None:
         Console().print(f"records and policies: {config.out}", highlight=False, soft_wrap=True)
 
 
+_EnvKwargs = Annotated[dict[str, Any], tyro.conf.arg(help="Arguments of the environment: KEY=VALUE ...")]
+
+
 def _evaluate(
-    policy: tyro.conf.Positional[Path],
+    policy: tyro.conf.Positional[str],
     /,
     episodes: int = 32,
     seed: int = 0,
     env: str | None = None,
-    env_kwargs: Annotated[dict[str, Any], tyro.conf.arg(help="Arguments of the environment: KEY=VALUE ...")] = {},  # noqa: B006 (read only)
+    map: str | None = None,
+    env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
 ) -> None:
-    """Play a saved policy greedily and print its returns.
+    """Play a saved policy greedily, or a scripted player, and print its returns.
 
     Args:
-        policy: a .safetensors file that training wrote.
+        policy: a .safetensors file that training wrote, or a scripted player: random (any environment), nearest,
+            focus-fire, heuristic (SMAC's maps).
         episodes: how many episodes.
         seed: of the environments.
-        env: another environment of the same sizes; None: the one it was trained on.
+        env: another environment of the same sizes; None: the one it was trained on. Of a scripted player: smac_sim_v0.
+        map: short for --env-kwargs map_name=MAP.
         env_kwargs: arguments of the environment, over those it was trained with.
     """
     import numpy as np
 
-    from smix_pz.policy import evaluate, load
+    from smix_pz.baselines import evaluate_player, is_player
 
-    loaded = load(policy)
-    summary = evaluate(loaded, episodes, seed, env=env, **env_kwargs)
-    about = loaded.about
-    table = Table(title=f"{about['algorithm']} (seed {about['seed']}) on {env or about['env']}, {episodes} episodes")
+    keywords = _with_map(env_kwargs, map)
+    if is_player(policy):
+        summary = evaluate_player(policy, episodes, seed, env=env, env_kwargs=keywords)
+        title = f"{policy} on {env or 'smac_sim_v0'}"
+    else:
+        from smix_pz.policy import evaluate, load
+
+        loaded = load(policy)
+        summary = evaluate(loaded, episodes, seed, env=env, **keywords)
+        title = f"{loaded.about['algorithm']} (seed {loaded.about['seed']}) on {env or loaded.about['env']}"
+    table = Table(title=f"{title}, {episodes} episodes")
     for heading in ("return", "std", "lowest", "highest", "length", "win rate"):
         table.add_column(heading, justify="right")
-    returns = summary.returns
-    numbers = [returns.mean(), returns.std(), returns.min(), returns.max(), summary.lengths.mean(), summary.won.mean()]
-    table.add_row(*("-" if np.isnan(x) else f"{x:.3f}" for x in numbers))
+    returns = summary.returns[~np.isnan(summary.returns)]  # an aborted episode has none
+    won = summary.won[~np.isnan(summary.won)]
+    numbers = [returns.mean(), returns.std(), returns.min(), returns.max(), summary.lengths.mean()]
+    table.add_row(*(f"{x:.3f}" for x in numbers), f"{won.mean():.3f}" if won.size else "-")
     Console().print(table)
+    if returns.size < episodes:
+        Console().print(f"{episodes - returns.size} episode(s) were aborted and are not counted")
+
+
+def _render(
+    out: tyro.conf.Positional[Path],
+    /,
+    player: str = "focus-fire",
+    env: str | None = None,
+    map: str | None = None,
+    env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
+    episodes: int = 1,
+    seed: int = 0,
+    fps: float | None = None,
+    size: int = 640,
+) -> None:
+    """Write a film of episodes, as GIF or MP4 (MP4 needs the extra smix-pz[video], and suits long episodes better).
+
+    Args:
+        out: a file that ends in .gif or .mp4.
+        player: a .safetensors file that training wrote, or a scripted player: random, nearest, focus-fire, heuristic.
+        env: the environment; None: the one the policy was trained on, or smac_sim_v0.
+        map: short for --env-kwargs map_name=MAP.
+        env_kwargs: arguments of the environment.
+        episodes: how many, one after the other.
+        seed: of the first episode.
+        fps: pictures a second; None: the speed at which the game is watched.
+        size: width of the picture, in pixels.
+    """
+    from smix_pz.render import render_episode
+
+    film = render_episode(
+        out, player=player, env=env, env_kwargs=_with_map(env_kwargs, map), episodes=episodes, seed=seed, fps=fps,
+        size=size,
+    )  # fmt: skip
+    ends = {True: "won", False: "not won", None: "ended"}
+    for index, (total, length, won) in enumerate(zip(film.returns, film.lengths, film.won, strict=True)):
+        _console().print(f"episode {index}: {ends[won]} after {length} steps, return {total:.2f}", highlight=False)
+    _console().print(f"film: {film.path}", highlight=False, soft_wrap=True)
+
+
+def _doctor() -> None:
+    """Say what is installed, and what StarCraft II would need, each with its remedy."""
+    from smix_pz.doctor import main as doctor
+
+    doctor()
+
+
+def _with_map(env_kwargs: dict[str, Any], map_name: str | None) -> dict[str, Any]:
+    return dict(env_kwargs) if map_name is None else {**env_kwargs, "map_name": map_name}
 
 
 def _study(
@@ -195,10 +259,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands = {
             "train": _train_from(default),
             "evaluate": _evaluate,
+            "render": _render,
             "study": _study,
             "report": _report,
             "envs": _envs,
             "algorithms": _algorithms,
+            "doctor": _doctor,
         }
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="smix-pz", description="Cooperative multi-agent RL.", args=words, registry=_REGISTRY
@@ -212,9 +278,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train_from(default: TrainConfig) -> Any:
-    def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = default) -> None:
-        """Train an algorithm on an environment; `--config FILE` reads settings from YAML first."""
-        _train(config)
+    def train(config: tyro.conf.OmitArgPrefixes[TrainConfig] = default, map: str | None = None) -> None:
+        """Train an algorithm on an environment; `--config FILE` reads settings from YAML first.
+
+        Args:
+            config: the settings.
+            map: short for --env-kwargs map_name=MAP.
+        """
+        _train(dataclasses.replace(config, env_kwargs=_with_map(config.env_kwargs, map)))
 
     return train
 

@@ -24,7 +24,7 @@ class EpisodeSummary:
     """What a group of episodes amounted to; every array is [R, K].
 
     Attributes:
-        returns: undiscounted sums of rewards. lengths: transitions.
+        returns: undiscounted sums of rewards; NaN of an episode that was aborted. lengths: transitions.
         won: 1 or 0 where the environment reports ``battle_won``, else NaN.
     """
 
@@ -97,6 +97,7 @@ class Collector:
         alive = np.ones(lead, bool)
         wants_action = alive
         won = np.full(lead, np.nan)
+        aborted = np.zeros(lead, bool)
         hidden = self.agent.initial_hidden(n_runs, n_envs, self.device)
         last_actions = torch.full((*lead, self.spec.n_agents), -1, device=self.device)
         for t in range(limit + 1):
@@ -119,12 +120,21 @@ class Collector:
             self._rewards[:, :, t][alive] = rewards[alive]
             self._filled[:, :, t] = alive
             self._terminated[:, :, t] = ended & alive
-            _note_wins(won, infos, (ended | cut) & alive)
+            broke = np.asarray(infos["aborted"], bool).reshape(lead) & alive if "aborted" in infos else None
+            if broke is not None and broke.any():
+                # An environment that broke down (StarCraft's process died): the step did not happen, and the episode
+                # counts as neither won nor lost.
+                aborted |= broke
+                self._filled[:, :, t][broke] = False
+                self._rewards[:, :, t][broke] = 0.0
+                self._terminated[:, :, t][broke] = False
+            _note_wins(won, infos, (ended | cut) & alive & ~aborted)
             wants_action = alive & ~ended  # going on, or just truncated
             alive = wants_action & ~cut
             if not wants_action.any():
                 break
-        summary = EpisodeSummary(self._rewards.sum(-1, dtype=np.float64), self._filled.sum(-1), won)
+        returns = np.where(aborted, np.nan, self._rewards.sum(-1, dtype=np.float64))
+        summary = EpisodeSummary(returns, self._filled.sum(-1), won)
         return self._batch(), summary
 
     def select(self, env: TeamVectorEnv, n_runs: int) -> Collector:

@@ -158,7 +158,7 @@ class Trainer:
         self.episodes += self.collector.n_envs
         for row, run in enumerate(self.active):
             run.t_env += int(summary.lengths[row].sum())
-            run.train_returns.extend(summary.returns[row].tolist())
+            run.train_returns.extend(value for value in summary.returns[row].tolist() if not np.isnan(value))
             run.train_lengths.extend(summary.lengths[row].tolist())
 
     def _epsilon(self) -> np.ndarray:
@@ -408,13 +408,19 @@ _RUN_STATE = ("t_env", "next_eval", "header", "metrics", "end", "train_returns",
 
 def evaluation_metrics(summary: EpisodeSummary) -> dict[str, float]:
     """Standard metrics of one run's evaluation episodes (arrays [1, E])."""
+    whole = ~np.isnan(summary.returns)
+    if not whole.any():
+        raise RuntimeError("every evaluation episode was aborted: the environment breaks down; see its own messages")
+    returns, won = summary.returns[whole], summary.won[whole]
     values = {
-        "eval/return": float(summary.returns.mean()),
-        "eval/return_std": float(summary.returns.std()),
-        "eval/episode_length": float(summary.lengths.mean()),
+        "eval/return": float(returns.mean()),
+        "eval/return_std": float(returns.std()),
+        "eval/episode_length": float(summary.lengths[whole].mean()),
     }
-    if not np.isnan(summary.won).any():
-        values["eval/win_rate"] = float(summary.won.mean())
+    if not np.isnan(won).any():
+        values["eval/win_rate"] = float(won.mean())
+    if not whole.all():
+        values["eval/aborted"] = float((~whole).sum())
     return values
 
 
