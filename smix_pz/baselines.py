@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from smix_pz import envs
-from smix_pz.envs.registry import find_entry
+from smix_pz.envs.registry import find_entry, series_arguments
 from smix_pz.names import check_name
 from smix_pz.rollout import EpisodeSummary
 
@@ -51,7 +51,8 @@ def evaluate_player(
     entry = find_entry(name)
     if player != RANDOM and (entry is None or entry.name != SCRIPTED_ENV):
         raise ValueError(f"the player {player!r} only knows {SCRIPTED_ENV}, got the environment {name!r}; use 'random'")
-    vector = envs.make_vector_env(name, episodes, reward=reward, episode_limit=episode_limit, **dict(env_kwargs or {}))
+    keywords = series_arguments(name, env_kwargs or {})
+    vector = envs.make_vector_env(name, episodes, reward=reward, episode_limit=episode_limit, **keywords)
     try:
         act = _random(episodes, seed) if player == RANDOM else _scripted(player, vector, episodes, seed)
         seeds = np.random.default_rng(seed).integers(0, 2**31 - 1, episodes)

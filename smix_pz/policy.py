@@ -20,10 +20,11 @@ from smix_pz.algorithms import Algorithm
 from smix_pz.algorithms.agents import GRUAgent
 from smix_pz.config import TrainConfig
 from smix_pz.envs import TeamSpec
+from smix_pz.envs.registry import series_arguments, shared_arguments, turns
 from smix_pz.files import atomic_path
 from smix_pz.provenance import recorded_settings
 from smix_pz.records import plain
-from smix_pz.rollout import Collector, EpisodeSummary
+from smix_pz.rollout import Collector, EpisodeSummary, collect_summaries
 
 _FORMAT = "smix_pz policy 1"
 
@@ -126,6 +127,9 @@ def evaluate(
 ) -> EpisodeSummary:
     """Greedy, decentralised play of a policy, on the environment it was trained on or another of the same sizes.
 
+    Another environment gets those of the arguments of training that it takes as well: a policy trained on a map of
+    smac_sim_v0 plays the same map of smac_v0.
+
     Returns:
         Returns, lengths and wins, arrays [1, episodes].
 
@@ -134,8 +138,11 @@ def evaluate(
     """
     about = policy.about
     options: dict[str, Any] = {"reward": about["team_reward"], "episode_limit": about["episode_limit"]}
-    own = about["env_kwargs"] if env in (None, about["env"]) else {}
-    vector = envs.make_vector_env(env or about["env"], episodes, **options, **{**own, **env_kwargs})
+    name = env or about["env"]
+    own = about["env_kwargs"] if name == about["env"] else shared_arguments(name, about["env_kwargs"])
+    vector = envs.make_vector_env(
+        name, turns(name, episodes), **options, **series_arguments(name, {**own, **env_kwargs})
+    )
     try:
         spec = vector.team_spec
         wanted = (policy.agent.obs_dim, policy.agent.n_agents, policy.agent.n_actions)
@@ -146,7 +153,6 @@ def evaluate(
             )
         collector = Collector(vector, spec, policy.agent, 1, torch.device("cpu"))
         stacked = {name: param[None] for name, param in policy.params.items()}
-        _, summary = collector.collect(stacked, np.zeros(1), [], [np.random.default_rng(seed)])
-        return summary
+        return collect_summaries(collector, stacked, episodes, np.random.default_rng(seed))
     finally:
         vector.close()

@@ -172,6 +172,21 @@ class Collector:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
+def collect_summaries(
+    collector: Collector, params: Params, episodes: int, seeding: np.random.Generator
+) -> EpisodeSummary:
+    """Greedy play of one run's agents for `episodes` episodes, in as many turns as the environments need.
+
+    Returns:
+        Arrays [1, episodes].
+    """
+    parts: list[EpisodeSummary] = []
+    while sum(part.returns.shape[1] for part in parts) < episodes:
+        parts.append(collector.collect(params, np.zeros(1), [], [seeding])[1])
+    fields = ("returns", "lengths", "won")
+    return EpisodeSummary(*(np.concatenate([getattr(p, f) for p in parts], axis=1)[:, :episodes] for f in fields))
+
+
 def _explore(greedy: np.ndarray, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Epsilon-greedy for each agent: greedy [R, K, N], avail [R, K, N, A], epsilon [R], draws [R, K, N, 2]."""
     if avail.all():  # spares small games the general way's sums

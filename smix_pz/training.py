@@ -24,11 +24,12 @@ from smix_pz.algorithms import Algorithm, Learner, make_learner, resolve
 from smix_pz.algorithms.replay import EpisodeReplay
 from smix_pz.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from smix_pz.config import TrainConfig
+from smix_pz.envs.registry import series_arguments, turns
 from smix_pz.policy import Policy
 from smix_pz.progress import Progress
 from smix_pz.provenance import describe_run, recorded_settings
 from smix_pz.records import RecordWriter, RunRecord, read_record
-from smix_pz.rollout import Collector, EpisodeSummary
+from smix_pz.rollout import Collector, EpisodeSummary, collect_summaries
 
 # A finished run is worth a checkpoint, but runs of a stack finish shortly one after another.
 _FINISHED_MIN_AGE = 10.0  # seconds
@@ -81,15 +82,17 @@ class Trainer:
         self.algorithm: Algorithm = dataclasses.replace(algorithm, buffer_size=capacity)
         self.device = _device(config.device)
         self.env_options: dict[str, Any] = {
-            "reward": config.team_reward, "episode_limit": config.episode_limit, **config.env_kwargs
-        }  # fmt: skip
+            "reward": config.team_reward,
+            "episode_limit": config.episode_limit,
+            **series_arguments(config.env, config.env_kwargs),
+        }
         n_runs = len(config.seeds)
         self.runs = [_Run(index, seed, _streams(seed)) for index, seed in enumerate(config.seeds)]
         self.active = list(self.runs)  # in the order of the stack's rows
         self._env = self._make_env(n_runs * config.parallel_episodes)
         opened.callback(lambda: self._env.close())  # whichever it is by then
         self.spec = self._env.team_spec
-        self._eval_env = self._make_env(config.eval_episodes)
+        self._eval_env = self._make_env(turns(config.env, config.eval_episodes))
         opened.callback(self._eval_env.close)
         shape = {
             "n_agents": self.spec.n_agents,
@@ -172,7 +175,7 @@ class Trainer:
             if run.t_env < run.next_eval:
                 continue
             params = self.learner.stack.runs(slice(row, row + 1))
-            _, summary = self.evaluator.collect(params, np.zeros(1), [], [run.streams["eval"]])
+            summary = collect_summaries(self.evaluator, params, self.config.eval_episodes, run.streams["eval"])
             step = min(run.t_env // self.config.eval_every * self.config.eval_every, self.config.steps)
             run.next_eval = min(step + self.config.eval_every, self.config.steps)
             if run.t_env >= self.config.steps:

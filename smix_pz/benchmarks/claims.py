@@ -34,12 +34,14 @@ def _early_area(runs: Aligned, until: float) -> Values:
 
 # name -> (what it is called, one number for each run)
 MEASURES: dict[str, tuple[str, Callable[[Aligned, float], Values]]] = {
-    "final": ("return at the end", _final),
-    "early_area": ("mean return over the first {until:,} steps", _early_area),
+    "final": ("{noun} at the end", _final),
+    "early_area": ("mean {noun} over the first {until:,} steps", _early_area),
 }
 
 
-def decide(claim: Mapping[str, Any], groups: Mapping[str, Sequence[RunRecord]], seed: int = 0) -> Claim:
+def decide(
+    claim: Mapping[str, Any], groups: Mapping[str, Sequence[RunRecord]], metric: str = "eval/return", seed: int = 0
+) -> Claim:
     """Decide one claim: ``text``, ``algorithm``, ``measure`` and, where the measure needs it, ``until``."""
     check_name("measure", claim["measure"], MEASURES)
     name, measure = MEASURES[claim["measure"]]
@@ -49,12 +51,13 @@ def decide(claim: Mapping[str, Any], groups: Mapping[str, Sequence[RunRecord]], 
     rivals = [label for label in finished if label != ours and finished[label]]
     if not finished.get(ours) or not rivals:
         return Claim(claim["text"], "not tested", f"needs finished runs of {ours} and of one other algorithm")
-    grid = common_grid([r for records in finished.values() for r in records], "eval/return")
-    values = {
-        label: measure(align(records, "eval/return", grid), until) for label, records in finished.items() if records
-    }
+    noun = metric.rpartition("/")[2].replace("_", " ")
+    grid = common_grid([r for records in finished.values() for r in records], metric)
+    values = {label: measure(align(records, metric, grid), until) for label, records in finished.items() if records}
     rng = np.random.default_rng(seed)
-    evidence = [f"{name.format(until=until)}: " + ", ".join(f"{k} {v.mean():.2f}" for k, v in values.items())]
+    evidence = [
+        f"{name.format(noun=noun, until=until)}: " + ", ".join(f"{k} {v.mean():.2f}" for k, v in values.items())
+    ]
     lows, highs = [], []
     for rival in rivals:
         found = probability_of_improvement(values[ours], values[rival], rng)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from smix_pz.benchmarks import plots, tables
+from smix_pz.benchmarks.baselines import BaselineResult, play_baselines, read_baselines
 from smix_pz.benchmarks.claims import decide
 from smix_pz.benchmarks.expressivity import value_tables
 from smix_pz.benchmarks.launch import run_local
@@ -55,6 +56,7 @@ def run_study(
         f"{study.title}: {n_runs} runs in {len(jobs)} jobs, {len(left)} to do, regime {study.regime}", highlight=False
     )
     started = time.perf_counter()
+    play_baselines(study, out)
     try:
         run_local(_longest_first(left), workers)
     finally:
@@ -76,8 +78,13 @@ def report_study(
     sections: list[Section] = []
     shown: list[tables.Table] = []
     if started:
-        sections, summary = _curve_sections(study, groups)
+        players = read_baselines(study, out)
+        sections, summary = _curve_sections(study, groups, players)
         shown.append(summary)
+        if players:
+            table = tables.baseline_table(players)
+            sections.append(TableSection("Scripted players on the same environment", table, "", "baselines"))
+            shown.append(table)
     learned = value_tables(jobs)
     if learned:
         page, table = _expressivity_sections(learned)
@@ -107,26 +114,38 @@ def report_study(
     return path
 
 
-def _curve_sections(study: Study, groups: dict[str, list[RunRecord]]) -> tuple[list[Section], tables.Table]:
-    lines = study.references()
-    best = max(lines.values(), default=None)
+def _curve_sections(
+    study: Study, groups: dict[str, list[RunRecord]], players: Sequence[BaselineResult]
+) -> tuple[list[Section], tables.Table]:
+    measure = study.metrics[0]
+    returns = study.references()
+    best = max(returns.values(), default=None) if measure == "eval/return" else None
     threshold = None if best is None else best - _ROUNDING
     first = next(iter(study.algorithms))
-    summary = tables.summary_table(groups, threshold=threshold, planned=study.seeds, title=study.title)
+    summary = tables.summary_table(groups, measure, threshold, planned=study.seeds, title=study.title)
+
+    def lines(metric: str) -> dict[str, float]:
+        scripted = {player.name: player.metrics[metric] for player in players if metric in player.metrics}
+        return {**(returns if metric == "eval/return" else {}), **scripted}
+
     started = {name: records for name, records in groups.items() if any(r.metrics for r in records)}
     sections: list[Section] = []
     if study.claims:
         sections.append(ClaimsSection("What the paper says, and what these runs say", _decide_all(study, groups)))
+    for metric in study.metrics:
+        main = metric == measure
+        sections.append(
+            FigureSection(
+                "Learning curves" if main else f"Learning curves: {plots.METRIC_LABELS[metric]}",
+                plots.learning_curves(started, metric, lines(metric), title=study.title, individual=False),
+                plots.curve_caption(),
+                "learning_curves" if main else f"learning_curves_{metric.rpartition('/')[2]}",
+            )
+        )
     sections += [
         FigureSection(
-            "Learning curves",
-            plots.learning_curves(started, "eval/return", lines, title=study.title, individual=False),
-            plots.curve_caption(),
-            "learning_curves",
-        ),
-        FigureSection(
             "Where each run ended",
-            plots.final_returns(started, "eval/return", lines),
+            plots.final_returns(started, measure, lines(measure)),
             plots.final_caption(),
             "final_returns",
         ),
@@ -134,13 +153,13 @@ def _curve_sections(study: Study, groups: dict[str, list[RunRecord]]) -> tuple[l
     ]
     if len(started) > 1 and all(any(r.finished for r in records) for records in started.values()):
         baseline = first if first in started else next(iter(started))
-        table = tables.comparison_table(started, baseline)
+        table = tables.comparison_table(started, baseline, measure)
         sections.append(TableSection(f"Against {baseline}, at the end", table, "", "comparison"))
     return sections, summary
 
 
 def _decide_all(study: Study, groups: dict[str, list[RunRecord]]) -> list[Any]:
-    return [decide(claim, groups) for claim in study.claims if claim["algorithm"] in groups]
+    return [decide(claim, groups, study.metrics[0]) for claim in study.claims if claim["algorithm"] in groups]
 
 
 def _expressivity_sections(learned: Sequence[tables.ValueTable]) -> tuple[list[Section], tables.Table]:

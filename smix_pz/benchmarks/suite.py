@@ -18,11 +18,14 @@ import yaml
 
 from smix_pz import envs
 from smix_pz.algorithms import resolve
+from smix_pz.baselines import PLAYER_NAMES
 from smix_pz.config import TrainConfig, from_dict
 from smix_pz.files import write_text
 from smix_pz.names import check_name
 from smix_pz.records import RunRecord
 from smix_pz.training import check_same_settings, checkpoint_path, read_if_any, record_path
+
+EVALUATION_METRICS = ("eval/return", "eval/win_rate", "eval/episode_length")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Study:
         regime: the chosen key of ``regimes``, which holds settings that belong together.
         settings: further settings of every job.
         reference_returns: label -> expression in the environment's arguments (whole numbers, names, + and -).
+        metrics: which metrics get curves; the first one is the study's measure in tables and claims.
+        baselines: scripted players that play the same environment, see ``smix_pz.baselines``.
+        baseline_episodes: how many episodes each of them plays.
         claims: what the paper says; see ``smix_pz.benchmarks.claims``.
         first_seed: seeds are ``first_seed`` to ``first_seed + runs - 1``.
     """
@@ -62,6 +68,9 @@ class Study:
     regimes: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     reference_returns: dict[str, Any] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ("eval/return",)
+    baselines: tuple[str, ...] = ()
+    baseline_episodes: int = 320
     claims: tuple[dict[str, Any], ...] = ()
     expressivity: dict[str, Any] = field(default_factory=dict)
     first_seed: int = 0
@@ -71,7 +80,15 @@ class Study:
             raise ValueError(f"runs is {self.runs}; a study needs 1 or more")
         if not self.algorithms:
             raise ValueError("algorithms is empty; a study needs one or more")
+        if not self.metrics:
+            raise ValueError("metrics is empty; a study needs one or more, such as eval/return")
+        if self.baseline_episodes < 1:
+            raise ValueError(f"baseline_episodes is {self.baseline_episodes}; it should be 1 or more")
         check_name("regime", self.regime, self.regimes)
+        for metric in self.metrics:
+            check_name("metric", metric, EVALUATION_METRICS)
+        for player in self.baselines:
+            check_name("baseline", player, PLAYER_NAMES)
 
     @property
     def seeds(self) -> tuple[int, ...]:

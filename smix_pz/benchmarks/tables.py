@@ -9,6 +9,7 @@ builder                      one row per
 ``summary_table``            algorithm and engine: final value, area, threshold, missing seeds
 ``comparison_table``         algorithm, against a baseline: probability of improvement, difference of means
 ``expressivity_table``       payoff table and algorithm: error of the learned table, greedy joint action
+``baseline_table``           scripted player: return and win rate over its episodes
 ============================ ===================================================================================
 """
 
@@ -28,6 +29,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from smix_pz.benchmarks import statistics
+from smix_pz.benchmarks.baselines import BaselineResult
 from smix_pz.files import write_text
 from smix_pz.names import nearest
 from smix_pz.records import RunRecord
@@ -444,6 +446,47 @@ def expressivity_table(tables: Sequence[ValueTable], *, title: str = "Learned jo
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
+
+
+def baseline_table(results: Sequence[BaselineResult], *, title: str = "Scripted players") -> Table:
+    """One row per scripted player: mean return and win rate over its episodes, with 95% intervals.
+
+    The episode is the unit here: a scripted player does not learn, so there are no runs to average over. The interval
+    of a win rate is Wilson's score interval, that of a mean return Student's t.
+    """
+    rows = []
+    for result in results:
+        returns = np.array(result.returns)
+        mean = statistics.estimate(returns[:, None], np.random.default_rng(BOOTSTRAP_SEED), interval="student")
+        won = None if result.won is None else statistics.wilson_interval(sum(result.won), len(result.won))
+        rows.append(
+            {
+                "player": result.name,
+                "engine": result.engine,
+                "episodes": len(returns),
+                "return": float(mean.value[0]),
+                "return_low": float(mean.low[0]),
+                "return_high": float(mean.high[0]),
+                "win_rate": None if won is None else won[0],
+                "win_low": None if won is None else won[1],
+                "win_high": None if won is None else won[2],
+                "length": float(np.mean(result.lengths)),
+            }
+        )
+    columns = (
+        Column("player", ("player",), align="left"),
+        Column("engine", ("engine",), align="left"),
+        Column("win rate", ("win_rate", "win_low", "win_high"), _share_text),
+        Column("return", ("return", "return_low", "return_high"), interval_text),
+        Column("length", ("length",), number),
+        Column("episodes", ("episodes",)),
+    )
+    notes = ("Intervals are 95%, over episodes: Wilson's for win rates, Student's t for mean returns.",)
+    return Table(title, columns, tuple(rows), notes)
+
+
+def _share_text(value: float | None, low: float | None, high: float | None) -> str:
+    return ABSENT if value is None or low is None or high is None else interval_text(value, low, high)
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -31,11 +31,15 @@ class EnvEntry:
         name: PettingZoo's spelling, such as matrix_game_v0.
         summary: what it is, in a line.
         module_name: where its `env`, `parallel_env` and `vector_env` are; imported when first needed.
+        in_series: arguments under which it plays many seeded episodes in a row, where its defaults would be slow.
+        at_once: how many of it a machine bears at once, where that is few; evaluations play in turns of so many.
     """
 
     name: str
     summary: str
     module_name: str
+    in_series: Mapping[str, Any] = field(default_factory=dict)
+    at_once: int | None = None
 
     @property
     def env_id(self) -> str:
@@ -58,8 +62,8 @@ class EnvEntry:
         return tuple(inspect.signature(self.module.parallel_env).parameters)
 
 
-def _entry(name: str, summary: str) -> tuple[str, EnvEntry]:
-    return name, EnvEntry(name, summary, f"smix_pz.envs.{name}")
+def _entry(name: str, summary: str, at_once: int | None = None, **in_series: Any) -> tuple[str, EnvEntry]:
+    return name, EnvEntry(name, summary, f"smix_pz.envs.{name}", MappingProxyType(in_series), at_once)
 
 
 ENVS: Mapping[str, EnvEntry] = MappingProxyType(
@@ -69,7 +73,8 @@ ENVS: Mapping[str, EnvEntry] = MappingProxyType(
             _entry("payoff_game_v0", "one step, any payoff table: what a mixer can represent"),
             _entry("two_step_game_v0", "QMIX's two-step game: a safe 7 against a coordinated 8"),
             _entry("smac_sim_v0", "SMAC's 23 maps on an embedded engine: no StarCraft needed"),
-            _entry("smac_v0", "SMAC itself: StarCraft II through the smac package"),
+            # A new seed is a new StarCraft process: collectors seed every episode, but only the first seed counts.
+            _entry("smac_v0", "SMAC itself: StarCraft II through the smac package", at_once=4, reseed="once"),
         )
     )
 )
@@ -120,6 +125,27 @@ def find_entry(name: str) -> EnvEntry | None:
     """Our environment of that name or id, in any spelling; None if there is none."""
     short = canonical(name).removeprefix(f"{NAMESPACE}/")
     return next((entry for entry in ENVS.values() if canonical(entry.name) == short), None)
+
+
+def series_arguments(env: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """`keywords`, over the arguments under which our environment of that name plays many episodes in a row."""
+    entry = find_entry(env) if isinstance(env, str) else None
+    return {**({} if entry is None else entry.in_series), **keywords}
+
+
+def turns(env: Any, episodes: int) -> int:
+    """Of how many environments at once an evaluation of `episodes` episodes should be made."""
+    entry = find_entry(env) if isinstance(env, str) else None
+    return episodes if entry is None or entry.at_once is None else min(episodes, entry.at_once)
+
+
+def shared_arguments(env: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `keywords`, which were meant for another environment, that `env` takes too."""
+    try:
+        parameters = inspect.signature(find_source(env).signature).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: value for name, value in keywords.items() if name in parameters}
 
 
 def find_source(env: Any) -> Source:
