@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 
 benchmark: $(STAMP)
 	$(BIN)/smix-pz study matrix_game --out results/matrix_game
+	$(BIN)/smix-pz study smac_3m --out results/smac_3m
 
 test: $(STAMP) lint
 	$(BIN)/pytest -n 2 --dist loadscope

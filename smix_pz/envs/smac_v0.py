@@ -579,3 +579,4 @@ def _signature() -> inspect.Signature:
 
 
 parallel_env.__signature__ = _signature()  # type: ignore[attr-defined]
+raw_env.__signature__ = inspect.signature(parallel_env)  # type: ignore[attr-defined]
