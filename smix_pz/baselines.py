@@ -52,7 +52,10 @@ def evaluate_player(
     if player != RANDOM and (entry is None or entry.name != SCRIPTED_ENV):
         raise ValueError(f"the player {player!r} only knows {SCRIPTED_ENV}, got the environment {name!r}; use 'random'")
     keywords = series_arguments(name, env_kwargs or {})
-    vector = envs.make_vector_env(name, episodes, reward=reward, episode_limit=episode_limit, **keywords)
+    form = "auto" if player == RANDOM else "native"  # the scripted players read the battles themselves
+    vector = envs.make_vector_env(
+        name, episodes, reward=reward, episode_limit=episode_limit, vectorization=form, **keywords
+    )
     try:
         act = _random(episodes, seed) if player == RANDOM else _scripted(player, vector, episodes, seed)
         seeds = np.random.default_rng(seed).integers(0, 2**31 - 1, episodes)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tiny_envs
 import torch
-from tiny_envs import AGENTS, Masked
+from tiny_envs import AGENTS, Masked, TinyEnv
 
 from smix_pz.algorithms.agents import GRUAgent
 from smix_pz.algorithms.networks import ParameterStack
 from smix_pz.envs import make_vector_env
 from smix_pz.episodes import EpisodeBatch, history_keys
 from smix_pz.rollout import Collector, EpisodeSummary
+from smix_pz.training import evaluation_metrics
 
 CPU = torch.device("cpu")
 R, K, N, A = 3, 8, 2, 3
@@ -31,7 +32,7 @@ class Seeds(gymnasium.vector.VectorWrapper):
         return self.env.reset(seed=seed, options=options)
 
 
-def make(n_runs: int = R, n_envs: int = K, env: str = "tiny_envs:Masked", **kwargs: Any) -> Collector:
+def make(n_runs: int = R, n_envs: int = K, env: Any = "tiny_envs:Masked", **kwargs: Any) -> Collector:
     vector = make_vector_env(env, n_runs * n_envs, **kwargs)
     spec = vector.team_spec
     agent = GRUAgent(spec.obs_dim, spec.n_agents, spec.n_actions, 8)
@@ -215,6 +216,71 @@ def test_wins_are_noted_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     _, summary = collect(make(2, 16, env="tiny_envs:Chance"), 1.0, [0, 1])
     np.testing.assert_array_equal(summary.won, summary.lengths % 2 == 1)
     assert set(np.unique(summary.lengths)) == {1, 2, 3, 4}
+
+
+class Breaking(TinyEnv):
+    """Four steps that pay 1 each, and a victory; but half of all episodes break down in one of them, by chance.
+
+    The step in which that happens pays 100 and says "won", to be disbelieved: it did not happen.
+    """
+
+    episode_limit = 4
+
+    def begin(self) -> None:
+        self.last = int(self.rng.integers(0, 4)) if self.rng.random() < 0.5 else -1
+        self.broken = False
+
+    def play(self, joint: tuple[int, ...]) -> tuple[float, bool, bool]:
+        self.broken = self.time == self.last
+        return (100.0, False, True) if self.broken else (1.0, self.time == 3, False)
+
+    def tell(self, agent: int) -> dict[str, Any]:
+        return {"battle_won": self.broken or self.time == 4} | ({"aborted": True} if self.broken else {})
+
+
+def test_an_aborted_episode_is_neither_won_nor_lost_and_its_last_step_did_not_happen() -> None:
+    collector = make(2, 64, env=Breaking)
+    batch, summary = collect(collector, 1.0, [3, 4])
+    lasts = np.empty((2, 64), int)
+    for index, seed in enumerate(collector.env.seeds):
+        game = Breaking()
+        game.reset(seed=seed)
+        lasts.flat[index] = game.last
+    broken = lasts >= 0
+    assert set(np.unique(lasts)) == {-1, 0, 1, 2, 3}
+    np.testing.assert_array_equal(np.isnan(summary.returns), broken)
+    assert (summary.returns[~broken] == 4.0).all()
+    np.testing.assert_array_equal(summary.won, np.where(broken, np.nan, 1.0))
+    length = np.where(broken, lasts, 4)  # the step that broke is no transition
+    np.testing.assert_array_equal(summary.lengths, length)
+    filled = np.arange(4) < length[..., None]
+    np.testing.assert_array_equal(batch.filled[..., 0].numpy(), filled)
+    np.testing.assert_array_equal(batch.rewards[..., 0].numpy(), filled.astype(float))
+    # what did happen is cut off, not terminated: learning bootstraps from the last thing seen
+    np.testing.assert_array_equal(batch.terminated[..., 0].numpy(), ~broken[..., None] & (np.arange(4) == 3))
+    metrics = [
+        evaluation_metrics(EpisodeSummary(*(part[[run]] for part in (summary.returns, summary.lengths, summary.won))))
+        for run in range(2)
+    ]
+    for run, values in enumerate(metrics):
+        assert values == {
+            "eval/return": 4.0, "eval/return_std": 0.0, "eval/episode_length": 4.0, "eval/win_rate": 1.0,
+            "eval/aborted": float(broken[run].sum()),
+        }  # fmt: skip
+
+
+def test_metrics_count_whole_episodes_alone() -> None:
+    nan = np.nan
+    summary = EpisodeSummary(np.array([[1.0, nan, 4.0]]), np.array([[2, 1, 6]]), np.array([[1.0, nan, 0.0]]))
+    assert evaluation_metrics(summary) == {
+        "eval/return": 2.5, "eval/return_std": 1.5, "eval/episode_length": 4.0, "eval/win_rate": 0.5, "eval/aborted": 1,
+    }  # fmt: skip
+    assert "eval/aborted" not in evaluation_metrics(EpisodeSummary(np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2))))
+    assert "eval/win_rate" not in evaluation_metrics(
+        EpisodeSummary(np.ones((1, 2)), np.ones((1, 2)), np.full((1, 2), nan))
+    )
+    with pytest.raises(RuntimeError, match="every evaluation episode was aborted"):
+        evaluation_metrics(EpisodeSummary(np.full((1, 2), nan), np.ones((1, 2)), np.full((1, 2), nan)))
 
 
 def test_environments_have_to_be_shared_equally() -> None:

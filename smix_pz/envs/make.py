@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from smix_pz.envs.checks import check_choice, check_int
+from smix_pz.envs.checks import check_choice, check_int, check_keywords
 from smix_pz.envs.foreign import RewardRule, reward_function
 from smix_pz.envs.hold import HoldAtEnd, HoldingVectorEnv
 from smix_pz.envs.registry import ENVS, Source, find_entry, find_source
@@ -130,6 +130,10 @@ def _why_not_native(source: Source, reward: RewardRule, env_kwargs: Mapping[str,
         return "the native forms pay the reward that all agents share, so they know no other rule than None or 'mean'"
     if env_kwargs.get("render_mode") is not None:
         return "the native forms draw no pictures, so they take no render_mode"
+    try:
+        check_keywords("its native form", source.entry.native, env_kwargs.keys() - {"render_mode"})
+    except TypeError as error:
+        return str(error).partition(";")[0].rstrip(".")
     return None
 
 

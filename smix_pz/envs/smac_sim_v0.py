@@ -56,7 +56,7 @@ All options of SMAC's constructor that say what is observed or paid have their o
 
 ### Version History
 
-* v0: first release, rules r1 (0.2.0)
+* v0: first release, rules r1 (0.1.0)
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from smix_pz.envs.battle.battles import Battles
 from smix_pz.envs.battle.layout import Layout, LayoutOptions
 from smix_pz.envs.battle.scenario import make_scenario
-from smix_pz.envs.battle.state import RULES
+from smix_pz.envs.battle.state import RULES, WIN
 from smix_pz.envs.checks import check_choice, check_int, check_keywords, nearest
 from smix_pz.envs.spec import TeamSpec, team_observation_space
 from smix_pz.envs.vector import NativeVectorEnv, Observation
@@ -112,8 +112,13 @@ def _make_battles(
     map_name: str, preset: str, jitter: float, count: int, options: dict[str, Any], threads: int | None = None
 ) -> Battles:
     check_keywords("smac_sim_v0", parallel_env, options)
-    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0.0 <= jitter <= 1.0:
-        raise ValueError(f"jitter must be a number of cells from 0 to 1, got {jitter!r}.")
+    if isinstance(jitter, (bool, np.bool_)) or not isinstance(jitter, (int, float, np.integer, np.floating)):
+        raise TypeError(f"jitter must be a number of cells from 0 to 1, got {jitter!r}.")
+    if not 0.0 <= jitter <= 1.0:
+        nearest_one = 1 if jitter > 1.0 else 0
+        raise ValueError(f"jitter must be a number of cells from 0 to 1, got {jitter!r}; the nearest is {nearest_one}.")
+    if threads is not None:
+        threads = check_int("threads", threads, 1)
     layout = Layout(make_scenario(map_name, preset), LayoutOptions(**options))
     return Battles(layout, count, jitter=jitter, threads=threads)
 
@@ -145,6 +150,7 @@ class parallel_env(ParallelEnv):
     Raises:
         ValueError: an unknown map, preset, render_mode or choice.
         TypeError: an unknown argument, or one of the wrong type.
+        ImportError: render_mode "human" without pygame-ce.
     """
 
     metadata = {  # noqa: RUF012 (PettingZoo's own form)
@@ -193,11 +199,14 @@ class parallel_env(ParallelEnv):
         self.state_space = spaces.Box(*STATE_BOUNDS, (layout.state_dim,), np.float32)
         self._index = {agent: index for index, agent in enumerate(self.possible_agents)}
         self._actions = np.zeros((1, scenario.n_agents), np.int64)
-        self._units = self.battles.units[0]
         self._begun = False
         self._before: np.ndarray | None = None  # the units before the last step, where it is filmed
         self._painter: Any = None
         self._window: Any = None
+        if render_mode == "human":
+            from smix_pz.envs.drawing import Window
+
+            self._window = Window()
 
     def __str__(self) -> str:
         return "smac_sim_v0"
@@ -241,10 +250,10 @@ class parallel_env(ParallelEnv):
         self._take(actions)
         battles = self.battles
         if self.render_mode is None:
-            battles.step(self._actions)
+            battles.step(self._actions, look=True)
         else:
             self._play_filmed()
-        battles.look()
+            battles.look()
         acted = self.agents
         battle = battles.battles[0]
         terminated, truncated = bool(battle["result"]), bool(battle["truncated"])
@@ -333,7 +342,7 @@ class parallel_env(ParallelEnv):
         battle = battles.battles[0]
         rows, masks = battles.obs[0].copy(), battles.mask[0].copy()
         shared: dict[str, Any] = {
-            "battle_won": bool(battle["result"] == 1),
+            "battle_won": bool(battle["result"] == WIN),
             "dead_allies": int(battle["dead_allies"]),
             "dead_enemies": int(battle["dead_enemies"]),
         }
@@ -350,17 +359,17 @@ class parallel_env(ParallelEnv):
         return observations, infos
 
     def _dead(self) -> set[str]:
-        health = self._units["health"]
+        health = self.battles.units[0]["health"]
         return {agent for agent in self.agents or self.possible_agents if health[self._index[agent]] <= 0.0}
 
     def _snapshot(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._units.copy(), self.battles.battles[0].copy()
+        return self.battles.units[0].copy(), self.battles.battles[0].copy()
 
     def _play_filmed(self) -> None:
         """A step in pieces of two loops, with a picture after each; the battle's course is that of a whole step."""
         battles, left = self.battles, self.battles.options.step_mul
         self.snapshots = []
-        self._before = self._units.copy()
+        self._before = self.battles.units[0].copy()
         battles.begin(self._actions)
         while left > 0:
             loops = min(LOOPS_PER_FRAME, left)
@@ -373,15 +382,14 @@ class parallel_env(ParallelEnv):
     def _show(self) -> None:
         if self.render_mode != "human":
             return
-        if self._window is None:
-            from smix_pz.envs.drawing import Window
-
-            self._window = Window()
         previous = self._before
         for units, battle in self.snapshots:
             frame = self.painter.paint(units, battle, loops_since=LOOPS_PER_FRAME, previous=previous)
             previous = units
             self._window.show(frame, str(self), 22.4 / LOOPS_PER_FRAME)
+
+
+raw_env.__signature__ = inspect.signature(parallel_env)  # type: ignore[attr-defined]
 
 
 @_with_options
@@ -443,6 +451,7 @@ class BattleVectorEnv(NativeVectorEnv):
         super().__init__(spec, battles.count, autoreset_mode, space)
         self.battles = battles
         self._copy = bool(copy)
+        self._fresh = False  # whether the observations are those of the battles as they stand
 
     def _take_seed(self, seed: Any) -> None:
         if seed is None:
@@ -454,10 +463,12 @@ class BattleVectorEnv(NativeVectorEnv):
 
     def _start(self, which: np.ndarray | None) -> None:
         self.battles.reset(which)
+        self._fresh = False
 
     def _advance(self, actions: np.ndarray, active: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         battles = self.battles
-        rewards = battles.step(actions, active).copy()
+        rewards = battles.step(actions, active, look=True).copy()
+        self._fresh = True
         terminations, truncations = battles.terminated, battles.truncated
         if self.team_spec.episode_limit < battles.scenario.map.limit:
             truncations = ~terminations & (battles.battles["steps"] >= self.team_spec.episode_limit)
@@ -468,7 +479,9 @@ class BattleVectorEnv(NativeVectorEnv):
 
     def _observe(self) -> Observation:
         battles = self.battles
-        battles.look()
+        if not self._fresh:
+            battles.look()
+        self._fresh = False
         seen: Observation = {"obs": battles.obs, "state": battles.state, "action_mask": battles.mask}
         return {key: value.copy() for key, value in seen.items()} if self._copy else seen
 
@@ -476,9 +489,11 @@ class BattleVectorEnv(NativeVectorEnv):
         table = self.battles.battles
         there = np.ones(self.num_envs, bool) if active is None else active.copy()
         infos = {
-            "battle_won": (table["result"] == 1) & there,
-            "dead_allies": table["dead_allies"].copy(),
-            "dead_enemies": table["dead_enemies"].copy(),
-            "illegal_actions": self.battles.illegal.sum(1),
+            "battle_won": table["result"] == WIN,
+            "dead_allies": table["dead_allies"].astype(np.int64),
+            "dead_enemies": table["dead_enemies"].astype(np.int64),
+            "illegal_actions": self.battles.illegal.sum(1, dtype=np.int64),
         }
-        return infos | {f"_{key}": there for key in infos}
+        for value in infos.values():
+            value[~there] = 0
+        return infos | {f"_{key}": there.copy() for key in infos}

@@ -101,6 +101,7 @@ class TeamEnv(gymnasium.Env):
         self.render_mode = getattr(env, "render_mode", None)
         self._steps = 0
         self._alive: list[Any] = []
+        self._illegal: dict[Any, int] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -110,6 +111,7 @@ class TeamEnv(gymnasium.Env):
         keywords: dict[str, Any] = {} if options is None else {"options": options}
         observations, infos = self.env.reset(seed=seed, **keywords)
         self._steps = 0
+        self._illegal = {}
         self._alive = list(self.env.agents)
         return self._view(observations, infos, self._alive, self._alive, strict=True), self._info(infos)
 
@@ -212,6 +214,12 @@ class TeamEnv(gymnasium.Env):
         if "battle_won" in team:
             # Agents may be told one by one; the team has won if any of them has.
             team["battle_won"] = any(bool(info.get("battle_won", False)) for info in infos.values())
+        if "illegal_actions" in team:
+            # Each agent is told of its own since the episode's start; those who have left count on with their last.
+            self._illegal |= {
+                agent: info["illegal_actions"] for agent, info in infos.items() if "illegal_actions" in info
+            }
+            team["illegal_actions"] = sum(self._illegal.values())
         return team
 
     def _padded_bounds(self) -> tuple[np.ndarray, np.ndarray]:

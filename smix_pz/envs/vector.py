@@ -96,7 +96,7 @@ class NativeVectorEnv(VectorEnv):
     def _infos(self, active: np.ndarray | None) -> dict[str, Any]:
         """What else there is to say of the games as they stand, in Gymnasium's form: arrays [n], each with its mask.
 
-        active: bool [n], the games that were played just now; None: all.
+        active: bool [n], the games to speak of: those that were played or begun just now; None: all.
         """
         return {}
 
@@ -117,7 +117,7 @@ class NativeVectorEnv(VectorEnv):
             self._over = self._over & ~mask
         self._any_over = bool(self._over.any())
         self._begun = True
-        return self._observe(), self._infos(None)
+        return self._observe(), self._infos(mask)
 
     def step(self, actions: Any) -> StepResult:
         """Play actions [n, N]; returns observations, rewards [n], terminations [n], truncations [n], infos."""
@@ -129,24 +129,31 @@ class NativeVectorEnv(VectorEnv):
             self._start(self._over)
         rewards, terminations, truncations = self._advance(actions, active)
         ended = terminations | truncations
-        infos = self._infos(active)
+        held = self.autoreset_mode is AutoresetMode.DISABLED
+        # Only a game that is held has nothing to say; one that began anew speaks of its first position.
+        infos = self._infos(active if held else None)
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             if ended.any():
-                infos = infos | self._final_infos(ended, infos)
+                final = self._final_infos(ended)
                 self._start(ended)
+                infos = self._infos(None) | final
         else:
-            held = self.autoreset_mode is AutoresetMode.DISABLED
             self._over = (self._over | ended) if held and active is not None else ended
             self._any_over = bool(self._over.any())
         return self._observe(), rewards, terminations, truncations, infos
 
-    def _final_infos(self, ended: np.ndarray, infos: dict[str, Any]) -> dict[str, Any]:
+    def _final_infos(self, ended: np.ndarray) -> dict[str, Any]:
         """The infos that Gymnasium's own vector environments give where SAME_STEP begins games anew."""
         last = self._observe()
         final = np.full(self.num_envs, None, dtype=object)
         for index in np.flatnonzero(ended):
-            final[index] = {key: value[index] for key, value in last.items()}
-        return {"final_obs": final, "_final_obs": ended.copy(), "final_info": infos, "_final_info": ended.copy()}
+            final[index] = {key: value[index].copy() for key, value in last.items()}
+        return {
+            "final_obs": final,
+            "_final_obs": ended.copy(),
+            "final_info": self._infos(ended),
+            "_final_info": ended.copy(),
+        }
 
     def _take_seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:

@@ -15,6 +15,7 @@ from pettingzoo import ParallelEnv
 
 import smix_pz.envs
 from smix_pz.envs import ENVS, NativeVectorEnv, TeamEnv, make_vector_env, matrix_game_v0
+from smix_pz.envs.starcraft import StarCraftUnavailable, find_smac
 from smix_pz.version import __version__
 
 KINDS = ("native", "sync", "async")
@@ -286,12 +287,30 @@ def test_a_missing_dependency_is_not_called_an_unknown_name(tmp_path, monkeypatc
         make_vector_env("needy_v0")
 
 
+def starcraft_is_here():
+    try:
+        find_smac("3m")
+    except StarCraftUnavailable:
+        return False
+    return True
+
+
 def test_registries_know_our_games():
     for entry in ENVS.values():
+        assert entry.env_id in pettingzoo.parallel_registry and entry.env_id in pettingzoo.aec_registry
+        assert entry.env_id in gymnasium.registry
+        if entry.name == "smac_v0" and not starcraft_is_here():
+            with pytest.raises(StarCraftUnavailable, match="smac_v0 cannot run"):
+                pettingzoo.make("parallel", entry.env_id)
+            continue
         assert pettingzoo.make("parallel", entry.env_id).metadata["name"] == entry.name
         assert pettingzoo.make("aec", entry.env_id).metadata["name"] == entry.name
         team = gymnasium.make(entry.env_id)
         assert isinstance(team.unwrapped, TeamEnv)
+        if entry.native is None:
+            with pytest.raises(ValueError, match="no native vector form"):
+                gymnasium.make_vec(entry.env_id, num_envs=8)
+            continue
         envs = gymnasium.make_vec(entry.env_id, num_envs=8)
         assert isinstance(envs, NativeVectorEnv) and envs.num_envs == 8
         assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP

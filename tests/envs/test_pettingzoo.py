@@ -1,4 +1,7 @@
-"""PettingZoo's own tests on our games, in the parallel and the AEC form."""
+"""PettingZoo's own tests on our small games, in the parallel and the AEC form.
+
+Those on smac_v0 and smac_sim_v0 are in smac_contract.py and test_smac_sim.py.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ CASES = [
     ("payoff_game_v0", {"payoff": [1.0, 2.0, 3.0]}),
     ("two_step_game_v0", {}),
 ]
+TABULAR = sorted({name for name, _ in CASES})
 case = pytest.mark.parametrize(("name", "arguments"), CASES, ids=[f"{name}-{i}" for i, (name, _) in enumerate(CASES)])
 
 
@@ -147,7 +151,7 @@ def test_a_finished_game_waits_for_reset():
         env.step({"agent_0": 0, "agent_1": 0})
 
 
-@pytest.mark.parametrize("name", list(ENVS))
+@pytest.mark.parametrize("name", TABULAR)
 def test_a_seed_renews_np_random_and_no_seed_keeps_it(name):
     env = module(name).parallel_env()
     env.reset(seed=3)
@@ -160,7 +164,7 @@ def test_a_seed_renews_np_random_and_no_seed_keeps_it(name):
     assert env.np_random_seed == 3
 
 
-@pytest.mark.parametrize("name", list(ENVS))
+@pytest.mark.parametrize("name", TABULAR)
 def test_pictures_need_no_pygame_and_follow_the_play(name, monkeypatch):
     import sys
 

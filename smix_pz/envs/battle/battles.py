@@ -26,9 +26,9 @@ from smix_pz.envs.battle.state import (
     UNIT,
 )
 
-# Handing a piece of work to a thread costs as much as some hundred unit-steps, so pieces are not smaller than this.
+# Pieces are about this large: what a piece needs stays in a core's cache from its orders to its observations, and
+# calling the compiled code for it costs little beside it.
 UNITS_PER_PIECE = 1024
-PIECES_PER_THREAD = 2
 
 _pool: ThreadPoolExecutor | None = None
 _pool_owner: tuple[int, int] = (-1, 0)
@@ -109,13 +109,15 @@ class Battles:
         self._everything = np.ones(count, bool)
         self._memory = np.full((count, agents), -1, np.int32)
         self._heuristic = Heuristic(scenario, count, 0) if self.options.heuristic_ai else None
-        piece = max(1, min(-(-count // (self.threads * PIECES_PER_THREAD)), count))
-        piece = max(piece, -(-UNITS_PER_PIECE // size))
+        pieces = max(1, min(count * size // UNITS_PER_PIECE, count))
+        if pieces > 1:  # as many for each thread
+            pieces = -(-pieces // self.threads) * self.threads
+        piece = -(-count // pieces)
         self._pieces = [(lo, min(lo + piece, count)) for lo in range(0, count, piece)]
         self.seed(None)
 
     def seed(self, seeds: Sequence[int | None] | None) -> None:
-        """Begin the battles' random streams anew, one seed each; None leaves one as it is. No seeds: from the system."""
+        """Begin the battles' random streams anew, one each; None leaves one as it is. No seeds: from the system."""
         if seeds is None:
             self.battles["random"] = np.random.SeedSequence().generate_state(self.count, np.uint64)
             return
@@ -150,18 +152,19 @@ class Battles:
         self.illegal[which] = 0
         self._memory[which] = -1
 
-    def step(self, actions: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
+    def step(self, actions: np.ndarray, active: np.ndarray | None = None, *, look: bool = False) -> np.ndarray:
         """One environment step of the battles where `active` bool [K] (all if None).
 
         Args:
             actions: int64 [K, A]. An illegal one is replaced by stop, of a dead agent by no-op, and counted.
+            look: renew the observations of all battles too, which is faster than a call of `look` afterwards.
 
         Returns:
             rewards float64 [K], 0 where not active; the array is used again by the next step. How the battles stand is
-            in `battles`. Observations are not renewed: call `look`.
+            in `battles`. Without `look`, observations are not renewed.
         """
         active = self._everything if active is None else active
-        self._each(lambda lo, hi: self._step_piece(actions, active, lo, hi))
+        self._each(lambda lo, hi: self._step_piece(actions, active, look, lo, hi))
         return self.rewards
 
     def begin(self, actions: np.ndarray, active: np.ndarray | None = None) -> None:
@@ -195,10 +198,20 @@ class Battles:
         return self.battles["truncated"] == 1
 
     def _each(self, work: Callable[[int, int], Any]) -> None:
-        if len(self._pieces) == 1 or self.threads == 1:
-            work(0, self.count)
-        else:
-            list(_threads(self.threads).map(lambda piece: work(*piece), self._pieces))
+        """Do the work on all pieces. Threads take the next one when they are done with theirs; the caller helps."""
+        pieces = iter(self._pieces)
+
+        def share() -> None:
+            for lo, hi in pieces:
+                work(lo, hi)
+
+        helpers = min(self.threads, len(self._pieces)) - 1
+        waiting = [_threads(self.threads - 1).submit(share) for _ in range(helpers)]
+        try:
+            share()
+        finally:
+            for helper in waiting:
+                helper.result()
 
     def _order_piece(self, actions: np.ndarray, active: np.ndarray, lo: int, hi: int) -> None:
         if self._heuristic is None:
@@ -231,10 +244,12 @@ class Battles:
             hi,
         )
 
-    def _step_piece(self, actions: np.ndarray, active: np.ndarray, lo: int, hi: int) -> None:
+    def _step_piece(self, actions: np.ndarray, active: np.ndarray, look: bool, lo: int, hi: int) -> None:
         self._order_piece(actions, active, lo, hi)
         self._advance_piece(self.options.step_mul, active, lo, hi)
         self.layout.score(self.units, self.battles, self.rewards, active, lo, hi)
+        if look:
+            self._look_piece(lo, hi)
 
     def _look_piece(self, lo: int, hi: int) -> None:
         self.layout.read(self.units, self.battles, self.last_action, self.obs, self.state, self.mask, lo, hi)

@@ -61,6 +61,49 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 _TO_UNIT = 1.0 / 9007199254740992.0
+_index = np.uint64  # indices are unsigned, so that the compiler need not provide for negative ones
+
+# Room to work in. Rows of records, because each array that the long loop uses costs it a register.
+_WORK = np.dtype(
+    [  # one row for each unit
+        ("x", np.float64),  # position at the loop's beginning
+        ("y", np.float64),
+        ("body", np.float64),  # radius for weapon ranges
+        ("alive", np.int32),
+        ("goal", np.int32),  # whom it decided on, or -1
+        ("hits", np.int32),  # bits: its weapon reaches the ground (1), the air (2)
+        ("hit_by", np.int32),  # bits: which weapons reach it
+        ("heals", np.int32),  # 1: a healer
+        ("owner", np.int32),
+        ("passive", np.int32),
+        ("regains", np.int32),  # 1: has shields, energy or health that grow
+        ("step_x", np.float64),  # the step that it wants to take
+        ("step_y", np.float64),
+        ("radius", np.float64),  # for collisions
+        ("firm", np.int32),  # 0 moves, 1 stands, 2 holds
+        ("fresh", np.int32),  # 1: launched an attack in this loop; 2: its blast is done
+        ("layer", np.int32),
+        ("kind", np.uint32),
+        ("scan", np.float64),  # scan_range + body
+        ("unused", np.float64, 3),  # a row is 128 bytes, so that rows are found by shifts
+    ],
+    align=True,
+)
+_SLOT = np.dtype(
+    [  # row a: the a-th living unit from west to east
+        ("x", np.float64),
+        ("y", np.float64),
+        ("radius", np.float64),
+        ("push_x", np.float64),
+        ("push_y", np.float64),
+        ("unit", np.uint32),
+        ("code", np.int32),  # firm + 4 * owner + 8 * layer
+        ("living", np.uint32),  # something else: the a-th living unit by number
+        ("alarmed", np.uint32),  # and this: units that were damaged of late; allies from row 0, enemies from row A
+        ("unused", np.float64),
+    ],
+    align=True,
+)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -106,13 +149,13 @@ def _strike(kind, body, at, attacker, distance):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _blast(kinds, units, source, alive):  # type: ignore[no-untyped-def]
+def _blast(kinds, units, source, work):  # type: ignore[no-untyped-def]
     """A baneling's explosion: every enemy ground unit whose edge is within the radius."""
     by = units[source]
     kind = kinds[by["kind"]]
     for j in range(units.shape[0]):
         at = units[j]
-        if alive[j] == 0 or at["owner"] == by["owner"]:
+        if work[j]["alive"] == 0 or at["owner"] == by["owner"]:
             continue
         body = kinds[at["kind"]]
         if body["ground_target"] == 0:
@@ -125,13 +168,13 @@ def _blast(kinds, units, source, alive):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sweep(kinds, units, source, alive):  # type: ignore[no-untyped-def]
+def _sweep(kinds, units, source, work):  # type: ignore[no-untyped-def]
     """One lance of a colossus: enemies whose body touches the line across its direction of fire."""
     by = units[source]
     kind = kinds[by["kind"]]
     for j in range(units.shape[0]):
         at = units[j]
-        if alive[j] == 0 or at["owner"] == by["owner"]:
+        if work[j]["alive"] == 0 or at["owner"] == by["owner"]:
             continue
         body = kinds[at["kind"]]
         if not _reaches(kind, body):
@@ -147,32 +190,9 @@ def _sweep(kinds, units, source, alive):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _threat(me_kind, kind, other, i):  # type: ignore[no-untyped-def]
-    """Class of an opponent as a target for unit i: armed against it (or healing) counts 2, aiming at it counts 1."""
-    armed = _reaches(kind, me_kind) or (kind["heal_rate"] > 0.0 and other["striking"] == 1)
-    return (2 if armed else 0) + (1 if other["target"] == i else 0)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _needs_healing(body, other):  # type: ignore[no-untyped-def]
     """Whether a living unit is one that a medivac would heal."""
     return (body["attributes"] & BIOLOGICAL) != 0 and other["health"] < body["health"]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _army_centre(kinds, units, alive, own_lo, own_hi):  # type: ignore[no-untyped-def]
-    """Centre of a side's living armed units, and the speed of the slowest; speed -1 if there is none."""
-    x, y, speed, count = 0.0, 0.0, FAR_AWAY, 0
-    for j in range(own_lo, own_hi):
-        kind = kinds[units[j]["kind"]]
-        if alive[j] == 1 and kind["weapon"] != WEAPON_NONE:
-            x += units[j]["x"]
-            y += units[j]["y"]
-            speed = min(speed, kind["speed"])
-            count += 1
-    if count == 0:
-        return 0.0, 0.0, -1.0
-    return x / count, y / count, speed
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -228,148 +248,172 @@ def _shove(dx, dy, squared, room, i, j):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, ints, floats):  # type: ignore[no-untyped-def]
-    """Play loops of one battle. ints [7, U] and floats [13, U] are room to work in.
+def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, work, slots, pairs):  # type: ignore[no-untyped-def]
+    """Play loops of one battle. work _WORK [U], slots _SLOT [U] and pairs int32 [U * (U - 1) / 2] are room to work in.
 
     One long function, because every array that is handed to another costs more than the arithmetic of a unit: what is
-    called from here takes numbers and single rows.
+    called from here, but for the rare blasts and sweeps, takes numbers and single rows.
     """
     count_units = units.shape[0]
-    alive, firm, live, goal, fresh, layer, owner = ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6]
-    px, py, wx, wy, radius = floats[0], floats[1], floats[2], floats[3], floats[4]
-    xs, ys, body_radius, sx, sy, sr = floats[5], floats[6], floats[7], floats[8], floats[9], floats[10]
-    wanted_x, wanted_y = floats[11], floats[12]
     walled = waypoints.shape[0] > 0
     edge = MAP_SIZE - margin - 1e-6
     widest = 0.0
-    count = 0
+    count, living_allies = 0, 0
     for i in range(count_units):
-        kind = kinds[units[i]["kind"]]
-        radius[i] = kind["separation"]
-        widest = max(widest, radius[i])
-        body_radius[i] = kind["radius"]
-        layer[i] = kind["layer"]
-        owner[i] = units[i]["owner"]
-        if units[i]["health"] > 0.0:
-            live[count] = i
+        me = units[_index(i)]
+        kind = kinds[me["kind"]]
+        mine = work[_index(i)]
+        mine["kind"] = np.uint32(me["kind"])
+        mine["x"], mine["y"] = me["x"], me["y"]
+        mine["radius"] = kind["separation"]
+        widest = max(widest, kind["separation"])
+        mine["body"] = kind["radius"]
+        mine["scan"] = kind["scan_range"] + kind["radius"]
+        mine["layer"] = kind["layer"]
+        mine["owner"] = me["owner"]
+        mine["passive"] = me["passive"]
+        mine["hits"] = 0
+        if kind["weapon"] != WEAPON_NONE:
+            mine["hits"] = (1 if kind["hits_ground"] == 1 else 0) + (2 if kind["hits_air"] == 1 else 0)
+        mine["hit_by"] = (1 if kind["ground_target"] == 1 else 0) + (2 if kind["flying"] == 1 else 0)
+        mine["heals"] = 1 if kind["heal_rate"] > 0.0 else 0
+        grows = kind["shield"] > 0.0 or kind["health_regen"] > 0.0 or kind["energy"] > 0.0
+        mine["regains"] = 1 if grows else 0
+        mine["fresh"] = 0
+        mine["alive"] = 0
+        if me["health"] > 0.0:
+            mine["alive"] = 1
+            slots[_index(count)]["unit"] = i
+            slots[_index(count)]["living"] = i
             count += 1
+            if i < allies:
+                living_allies += 1
+    pending = True  # whether there may be attacks that have been launched and have not struck
     for _ in range(loops):
-        alarmed_ally, alarmed_enemy = False, False
         # 1. What time does to every living unit.
-        for i in range(count_units):
-            me = units[i]
-            if me["health"] <= 0.0:
-                alive[i] = 0
-                continue
-            alive[i] = 1
-            xs[i], ys[i] = me["x"], me["y"]
-            kind = kinds[me["kind"]]
-            if me["cooldown"] > 0.0:
-                me["cooldown"] = max(0.0, me["cooldown"] - 1.0)
+        alarmed_allies, alarmed_enemies = 0, allies
+        for a in range(count):
+            i = slots[_index(a)]["living"]
+            me = units[_index(i)]
+            me["cooldown"] = max(0.0, me["cooldown"] - 1.0)
             quiet = me["quiet"] + 1.0
             me["quiet"] = quiet
             if quiet < HELP_MEMORY:
-                if i < allies:
-                    alarmed_ally = True
-                else:
-                    alarmed_enemy = True
-            if me["shield"] < kind["shield"] and quiet >= kind["shield_delay"]:
-                me["shield"] = min(kind["shield"], me["shield"] + kind["shield_regen"])
-            if kind["health_regen"] > 0.0 and me["health"] < kind["health"]:
-                me["health"] = min(kind["health"], me["health"] + kind["health_regen"])
-            if me["energy"] < kind["energy"]:
-                me["energy"] = min(kind["energy"], me["energy"] + kind["energy_regen"])
+                attacker = me["attacker"]
+                if attacker >= 0 and work[_index(attacker)]["alive"] != 0:
+                    if a < living_allies:
+                        slots[_index(alarmed_allies)]["alarmed"] = i
+                        alarmed_allies += 1
+                    else:
+                        slots[_index(alarmed_enemies)]["alarmed"] = i
+                        alarmed_enemies += 1
+            if work[_index(i)]["regains"] != 0:
+                kind = kinds[work[_index(i)]["kind"]]
+                if me["shield"] < kind["shield"] and quiet >= kind["shield_delay"]:
+                    me["shield"] = min(kind["shield"], me["shield"] + kind["shield_regen"])
+                if kind["health_regen"] > 0.0 and me["health"] < kind["health"]:
+                    me["health"] = min(kind["health"], me["health"] + kind["health_regen"])
+                if me["energy"] < kind["energy"]:
+                    me["energy"] = min(kind["energy"], me["energy"] + kind["energy_regen"])
         # 2. Decisions. Nothing that a decision looks at changes here, so the order of units does not matter.
         think = battle["loop"] % THINK_EVERY == 0
-        for i in range(count_units):
-            if alive[i] == 0:
-                continue
-            me = units[i]
+        for a in range(count):
+            i = slots[_index(a)]["living"]
+            me = units[_index(i)]
+            mine = work[_index(i)]
             order = me["order"]
-            if me["passive"] == 1 and order != ORDER_ATTACK and order != ORDER_HEAL:
-                goal[i] = -1
+            ordered = order == ORDER_ATTACK or order == ORDER_HEAL
+            if mine["passive"] == 1 and not ordered:
+                mine["goal"] = -1
                 continue
-            kind = kinds[me["kind"]]
-            if order == ORDER_ATTACK or order == ORDER_HEAL or order == ORDER_MOVE:
+            kind = kinds[mine["kind"]]
+            if ordered or order == ORDER_MOVE:
                 me["gave_up"] = 0
-            if order == ORDER_ATTACK or order == ORDER_HEAL:
+            if ordered:
                 target = me["order_target"]
-                body = kinds[units[target]["kind"]]
                 if order == ORDER_HEAL:
-                    possible = (body["attributes"] & BIOLOGICAL) != 0 and kind["heal_rate"] > 0.0 and target != i
+                    body = kinds[work[_index(target)]["kind"]]
+                    possible = (body["attributes"] & BIOLOGICAL) != 0 and mine["heals"] == 1 and target != i
                 else:
-                    possible = _reaches(kind, body)
-                if alive[target] == 0 or not possible:
+                    possible = (mine["hits"] & work[_index(target)]["hit_by"]) != 0
+                if work[_index(target)]["alive"] == 0 or not possible:
                     target = -1
                     me["order"] = ORDER_NONE
-                goal[i] = target
+                mine["goal"] = target
                 continue
             now = me["target"]
-            if now >= 0 and alive[now] == 0:
+            if now >= 0 and work[_index(now)]["alive"] == 0:
                 now = -1
             best = -1
-            x, y = xs[i], ys[i]
-            own_lo, own_hi, foe_lo, foe_hi, alarmed = 0, allies, allies, count_units, alarmed_ally
-            if owner[i] == 1:
-                own_lo, own_hi, foe_lo, foe_hi, alarmed = allies, count_units, 0, allies, alarmed_enemy
+            x, y = mine["x"], mine["y"]
+            own_lo, own_hi, foe_lo, foe_hi = 0, living_allies, living_allies, count
+            alarmed_lo, alarmed_hi = 0, alarmed_allies
+            if mine["owner"] == 1:
+                own_lo, own_hi, foe_lo, foe_hi = living_allies, count, 0, living_allies
+                alarmed_lo, alarmed_hi = allies, alarmed_enemies
             if order == ORDER_MOVE or me["gave_up"] == 1:
                 now = -1
-            elif kind["heal_rate"] > 0.0:
+            elif mine["heals"] == 1:
                 # A healer stays with its patient until it is whole; a new one is whoever has the least of its health
                 # left, then the nearest.
-                if now >= 0 and _needs_healing(kinds[units[now]["kind"]], units[now]):
+                if now >= 0 and _needs_healing(kinds[work[_index(now)]["kind"]], units[_index(now)]):
                     best = now
                 elif me["energy"] >= kind["heal_minimum"]:
                     best_fraction, best_distance = 1.0, FAR_AWAY
-                    for j in range(own_lo, own_hi):
-                        body = kinds[units[j]["kind"]]
-                        if j == i or alive[j] == 0 or not _needs_healing(body, units[j]):
+                    for b in range(own_lo, own_hi):
+                        j = slots[_index(b)]["living"]
+                        body = kinds[work[_index(j)]["kind"]]
+                        if j == i or not _needs_healing(body, units[_index(j)]):
                             continue
-                        dx, dy = xs[j] - x, ys[j] - y
+                        dx, dy = work[_index(j)]["x"] - x, work[_index(j)]["y"] - y
                         squared = dx * dx + dy * dy
-                        reach = kind["heal_scan"] + body_radius[i] + body_radius[j]
+                        reach = kind["heal_scan"] + mine["body"] + work[_index(j)]["body"]
                         if squared > reach * reach:
                             continue
-                        fraction = units[j]["health"] / body["health"]
+                        fraction = units[_index(j)]["health"] / body["health"]
                         if fraction < best_fraction or (fraction == best_fraction and squared < best_distance):
                             best, best_fraction, best_distance = j, fraction, squared
             elif kind["weapon"] != WEAPON_NONE and (now < 0 or think):
                 # Candidates are opponents within scan range, and whoever damaged the unit or a friend near it of late.
-                # A higher class wins, then the nearer one (SMAC specification, section 8).
-                scan = kind["scan_range"] + body_radius[i]
+                # A higher class wins, then the nearer one (SMAC specification, section 8). An opponent's class is 2
+                # if it is armed against the unit (or healing), and 1 more if it aims at it.
+                scan, hits, hit_by = mine["scan"], mine["hits"], mine["hit_by"]
                 best_class, best_distance = -1, FAR_AWAY
-                for j in range(foe_lo, foe_hi):
-                    dx, dy = xs[j] - x, ys[j] - y
+                for b in range(foe_lo, foe_hi):
+                    j = slots[_index(b)]["living"]
+                    other = work[_index(j)]
+                    dx, dy = other["x"] - x, other["y"] - y
                     squared = dx * dx + dy * dy
-                    reach = scan + body_radius[j]
-                    if squared > reach * reach or alive[j] == 0:
+                    reach = scan + other["body"]
+                    if squared > reach * reach or (hits & other["hit_by"]) == 0:
                         continue
-                    body = kinds[units[j]["kind"]]
-                    if not _reaches(kind, body):
-                        continue
-                    threat = _threat(kind, body, units[j], i)
+                    armed = (other["hits"] & hit_by) != 0 or (other["heals"] == 1 and units[_index(j)]["striking"] == 1)
+                    threat = (2 if armed else 0) + (1 if units[_index(j)]["target"] == i else 0)
                     if threat > best_class or (threat == best_class and squared < best_distance):
                         best, best_class, best_distance = j, threat, squared
-                if alarmed:
-                    for k in range(own_lo, own_hi):
-                        dx, dy = xs[k] - x, ys[k] - y
-                        if dx * dx + dy * dy > HELP_RADIUS * HELP_RADIUS or alive[k] == 0:
-                            continue
-                        j = units[k]["attacker"]
-                        if units[k]["quiet"] >= HELP_MEMORY or j < 0 or alive[j] == 0:
-                            continue
-                        body = kinds[units[j]["kind"]]
-                        if not _reaches(kind, body):
-                            continue
-                        dx, dy = xs[j] - x, ys[j] - y
-                        squared = dx * dx + dy * dy
-                        threat = _threat(kind, body, units[j], i)
-                        if threat > best_class or (threat == best_class and squared < best_distance):
-                            best, best_class, best_distance = j, threat, squared
+                for b in range(alarmed_lo, alarmed_hi):
+                    k = slots[_index(b)]["alarmed"]
+                    dx, dy = work[_index(k)]["x"] - x, work[_index(k)]["y"] - y
+                    if dx * dx + dy * dy > HELP_RADIUS * HELP_RADIUS:
+                        continue
+                    j = units[_index(k)]["attacker"]
+                    other = work[_index(j)]
+                    if (hits & other["hit_by"]) == 0:
+                        continue
+                    dx, dy = other["x"] - x, other["y"] - y
+                    squared = dx * dx + dy * dy
+                    armed = (other["hits"] & hit_by) != 0 or (other["heals"] == 1 and units[_index(j)]["striking"] == 1)
+                    threat = (2 if armed else 0) + (1 if units[_index(j)]["target"] == i else 0)
+                    if threat > best_class or (threat == best_class and squared < best_distance):
+                        best, best_class, best_distance = j, threat, squared
                 if now >= 0 and now != best:
                     # A present target is left for a higher class; because another one is nearer only if others bar
                     # the way to it.
-                    present = _threat(kind, kinds[units[now]["kind"]], units[now], i)
+                    other = work[_index(now)]
+                    armed = (other["hits"] & hit_by) != 0 or (
+                        other["heals"] == 1 and units[_index(now)]["striking"] == 1
+                    )
+                    present = (2 if armed else 0) + (1 if units[_index(now)]["target"] == i else 0)
                     barred = me["detour"] != 0 and best_class == present
                     if best < 0 or (best_class <= present and not barred):
                         best = now
@@ -386,17 +430,15 @@ def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, ints
                 elif away > LEASH * LEASH:
                     best = -1
                     me["gave_up"] = 1
-            goal[i] = best
+            mine["goal"] = best
         # 3. Attacks, healing and steps, all from the positions of the loop's beginning.
-        for i in range(count_units):
-            px[i] = 0.0
-            py[i] = 0.0
-            fresh[i] = 0
-            if alive[i] == 0:
-                continue
-            me = units[i]
-            kind = kinds[me["kind"]]
-            target = goal[i]
+        for a in range(count):
+            i = slots[_index(a)]["living"]
+            me = units[_index(i)]
+            mine = work[_index(i)]
+            kind = kinds[mine["kind"]]
+            step_x, step_y = 0.0, 0.0
+            target = mine["goal"]
             if target != me["target"]:
                 me["striking"] = 0
                 me["target"] = target
@@ -404,12 +446,13 @@ def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, ints
             goes = False
             tx, ty, top = me["order_x"], me["order_y"], kind["speed"]
             if target >= 0:
-                other = units[target]
-                body = kinds[other["kind"]]
-                dx, dy = xs[target] - xs[i], ys[target] - ys[i]
+                other = units[_index(target)]
+                at = work[_index(target)]
+                dx, dy = at["x"] - mine["x"], at["y"] - mine["y"]
                 squared = dx * dx + dy * dy
-                if kind["heal_rate"] > 0.0:
-                    reach = kind["heal_range"] + body_radius[i] + body_radius[target]
+                if mine["heals"] == 1:
+                    body = kinds[at["kind"]]
+                    reach = kind["heal_range"] + mine["body"] + at["body"]
                     healing = 0
                     if squared > reach * reach:
                         goes = True
@@ -422,25 +465,31 @@ def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, ints
                             healing = 1
                     me["striking"] = healing
                 else:
-                    reach = kind["range"] + body_radius[i] + body_radius[target]
+                    reach = kind["range"] + mine["body"] + at["body"]
                     slack = reach + kind["range_slop"]
-                    if me["striking"] == 1 and squared <= slack * slack:
+                    striking = me["striking"]
+                    windup = me["windup"]
+                    if striking == 1 and squared <= slack * slack:
                         stands = 2
-                        me["windup"] -= 1.0
+                        windup -= 1.0
+                        me["windup"] = windup
                     elif squared <= reach * reach:
                         stands = 2
-                        me["striking"] = 0
+                        striking = 0
                         if me["cooldown"] <= 0.0:
-                            me["striking"] = 1
-                            me["windup"] = kind["damage_point"]
+                            striking = 1
+                            windup = kind["damage_point"]
+                            me["windup"] = windup
                     else:
-                        me["striking"] = 0
+                        striking = 0
                         goes = True
-                    if me["striking"] == 1 and me["windup"] <= 0.0:
+                    me["striking"] = striking
+                    if striking == 1 and windup <= 0.0:
                         _launch(kind, me, other, battle)
-                        fresh[i] = 1
+                        mine["fresh"] = 1
+                        pending = True
                 if goes:
-                    tx, ty = xs[target], ys[target]
+                    tx, ty = at["x"], at["y"]
             else:
                 me["striking"] = 0
                 order = me["order"]
@@ -448,36 +497,38 @@ def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, ints
                     tx, ty = me["anchor_x"], me["anchor_y"]
                     goes = True
                 elif order == ORDER_MOVE:
-                    dx, dy = tx - xs[i], ty - ys[i]
+                    dx, dy = tx - mine["x"], ty - mine["y"]
                     goes = dx * dx + dy * dy > AT_POINT * AT_POINT
                     if not goes:
                         me["order"] = ORDER_NONE
                 elif order == ORDER_ATTACK_MOVE or order == ORDER_HUNT:
-                    own_lo, own_hi, foe_lo, foe_hi = 0, allies, allies, count_units
-                    if owner[i] == 1:
-                        own_lo, own_hi, foe_lo, foe_hi = allies, count_units, 0, allies
+                    own_lo, own_hi, foe_lo, foe_hi = 0, living_allies, living_allies, count
+                    if mine["owner"] == 1:
+                        own_lo, own_hi, foe_lo, foe_hi = living_allies, count, 0, living_allies
                     goes = True
                     if kind["weapon"] == WEAPON_NONE:
                         # It goes with the army: to the middle of the armed units, not faster than the slowest.
-                        cx, cy, slowest, armed = 0.0, 0.0, top, 0
-                        for j in range(own_lo, own_hi):
-                            body = kinds[units[j]["kind"]]
-                            if alive[j] == 1 and body["weapon"] != WEAPON_NONE:
-                                cx += xs[j]
-                                cy += ys[j]
+                        cx, cy, slowest, armed_units = 0.0, 0.0, top, 0
+                        for b in range(own_lo, own_hi):
+                            j = slots[_index(b)]["living"]
+                            body = kinds[work[_index(j)]["kind"]]
+                            if body["weapon"] != WEAPON_NONE:
+                                cx += work[_index(j)]["x"]
+                                cy += work[_index(j)]["y"]
                                 slowest = min(slowest, body["speed"])
-                                armed += 1
-                        if armed > 0:
-                            tx, ty, top = cx / armed, cy / armed, slowest
+                                armed_units += 1
+                        if armed_units > 0:
+                            tx, ty, top = cx / armed_units, cy / armed_units, slowest
                     elif order == ORDER_HUNT:
                         nearest = FAR_AWAY
-                        for j in range(foe_lo, foe_hi):
-                            dx, dy = xs[j] - xs[i], ys[j] - ys[i]
-                            if alive[j] == 1 and dx * dx + dy * dy < nearest:
+                        for b in range(foe_lo, foe_hi):
+                            j = slots[_index(b)]["living"]
+                            dx, dy = work[_index(j)]["x"] - mine["x"], work[_index(j)]["y"] - mine["y"]
+                            if dx * dx + dy * dy < nearest:
                                 nearest = dx * dx + dy * dy
-                                tx, ty = xs[j], ys[j]
+                                tx, ty = work[_index(j)]["x"], work[_index(j)]["y"]
                         goes = nearest < FAR_AWAY
-                    dx, dy = tx - xs[i], ty - ys[i]
+                    dx, dy = tx - mine["x"], ty - mine["y"]
                     if dx * dx + dy * dy <= ARRIVED * ARRIVED:
                         goes = False
                         if order == ORDER_ATTACK_MOVE and kind["weapon"] != WEAPON_NONE:
@@ -487,138 +538,186 @@ def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, ints
                 me["speed"] = 0.0
             elif goes:
                 stands = 0
-                if walled and layer[i] == LAYER_GROUND:
-                    way = waypoints[_cell(xs[i]) * MAP_SIZE + _cell(ys[i]), _cell(tx) * MAP_SIZE + _cell(ty)]
+                if walled and mine["layer"] == LAYER_GROUND:
+                    way = waypoints[_cell(mine["x"]) * MAP_SIZE + _cell(mine["y"]), _cell(tx) * MAP_SIZE + _cell(ty)]
                     if way >= 0:  # no free straight line: by the next corner of the way
                         tx = np.float64(way // MAP_SIZE) + 0.5
                         ty = np.float64(way % MAP_SIZE) + 0.5
-                ux, uy = _step_towards(me, kind, tx, ty, top)
-                if me["detour"] != 0:  # around whoever is in the way
-                    turn = DETOUR_SINE if me["detour"] > 0 else -DETOUR_SINE
-                    ux, uy = ux * DETOUR_COSINE - uy * turn, uy * DETOUR_COSINE + ux * turn
-                    me["detour"] -= 1 if me["detour"] > 0 else -1
-                px[i], py[i] = ux, uy
+                step_x, step_y = _step_towards(me, kind, tx, ty, top)
+                detour = me["detour"]
+                if detour != 0:  # around whoever is in the way
+                    turn = DETOUR_SINE if detour > 0 else -DETOUR_SINE
+                    step_x, step_y = step_x * DETOUR_COSINE - step_y * turn, step_y * DETOUR_COSINE + step_x * turn
+                    me["detour"] = detour - (1 if detour > 0 else -1)
             else:
                 me["speed"] = 0.0
             me["held"] = 1 if stands == 2 else 0
-            firm[i] = stands
-        # 4. Strikes. A missile flies on when its attacker has died; blows and lances do not.
-        struck = False
-        for i in range(count_units):
-            me = units[i]
-            if me["strikes_left"] == 0:
-                continue
-            kind = kinds[me["kind"]]
-            if alive[i] == 0 and kind["missile_speed"] <= 0.0:
-                me["strikes_left"] = 0
-                continue
-            if fresh[i] == 0:
-                me["strike_timer"] -= 1.0
-            while me["strikes_left"] > 0 and me["strike_timer"] <= 0.0:
-                me["strikes_left"] -= 1
-                me["strike_timer"] += kind["hit_gap"]
-                if kind["weapon"] == WEAPON_SWEEP:
-                    _sweep(kinds, units, i, alive)
-                elif kind["weapon"] == WEAPON_BLAST:
-                    _blast(kinds, units, i, alive)
-                    me["health"] = 0.0
-                    me["shield"] = 0.0
-                    fresh[i] = 2  # its death does not blast again
-                else:
-                    victim = me["strike_target"]
-                    if alive[victim] != 0:
-                        dx, dy = xs[victim] - me["x"], ys[victim] - me["y"]
-                        _strike(kind, kinds[units[victim]["kind"]], units[victim], i, dx * dx + dy * dy)
-                struck = True
-        # 5. Deaths. A blast can kill units that blast in turn, so look until nobody new has died.
-        while struck:
-            struck = False
+            mine["firm"] = stands
+            mine["step_x"], mine["step_y"] = step_x, step_y
+        if pending:
+            # 4. Strikes. A missile flies on when its attacker has died; blows and lances do not.
+            pending = False
+            struck, died = False, False
             for i in range(count_units):
-                me = units[i]
-                if alive[i] != 0 and me["health"] <= 0.0:
-                    alive[i] = 0
-                    me["health"] = 0.0
-                    me["shield"] = 0.0
-                    me["target"] = -1
-                    me["striking"] = 0
-                    me["held"] = 0
-                    me["speed"] = 0.0
-                    if kinds[me["kind"]]["blast_on_death"] == 1 and fresh[i] != 2:
-                        _blast(kinds, units, i, alive)
-                        struck = True
+                me = units[_index(i)]
+                if me["strikes_left"] == 0:
+                    continue
+                mine = work[_index(i)]
+                kind = kinds[mine["kind"]]
+                if mine["alive"] == 0 and kind["missile_speed"] <= 0.0:
+                    me["strikes_left"] = 0
+                    continue
+                if mine["fresh"] == 0:
+                    me["strike_timer"] -= 1.0
+                while me["strikes_left"] > 0 and me["strike_timer"] <= 0.0:
+                    me["strikes_left"] -= 1
+                    me["strike_timer"] += kind["hit_gap"]
+                    if kind["weapon"] == WEAPON_SWEEP:
+                        _sweep(kinds, units, i, work)
+                    elif kind["weapon"] == WEAPON_BLAST:
+                        _blast(kinds, units, i, work)
+                        me["health"] = 0.0
+                        me["shield"] = 0.0
+                        mine["fresh"] = 2  # its death does not blast again
+                    else:
+                        victim = me["strike_target"]
+                        if work[_index(victim)]["alive"] != 0:
+                            dx, dy = work[_index(victim)]["x"] - me["x"], work[_index(victim)]["y"] - me["y"]
+                            _strike(
+                                kind, kinds[work[_index(victim)]["kind"]], units[_index(victim)], i, dx * dx + dy * dy
+                            )
+                    struck = True
+                if me["strikes_left"] > 0:
+                    pending = True
+                if mine["fresh"] == 1:
+                    mine["fresh"] = 0
+            # 5. Deaths. A blast can kill units that blast in turn, so look until nobody new has died.
+            while struck:
+                struck = False
+                for a in range(count):
+                    i = slots[_index(a)]["living"]
+                    me = units[_index(i)]
+                    mine = work[_index(i)]
+                    if mine["alive"] != 0 and me["health"] <= 0.0:
+                        died = True
+                        mine["alive"] = 0
+                        me["health"] = 0.0
+                        me["shield"] = 0.0
+                        me["target"] = -1
+                        me["striking"] = 0
+                        me["held"] = 0
+                        me["speed"] = 0.0
+                        if kinds[mine["kind"]]["blast_on_death"] == 1 and mine["fresh"] != 2:
+                            _blast(kinds, units, i, work)
+                            struck = True
+            if died:
+                survivors, living_allies = 0, 0
+                for a in range(count):
+                    i = slots[_index(a)]["living"]
+                    if work[_index(i)]["alive"] != 0:
+                        slots[_index(survivors)]["living"] = i
+                        survivors += 1
+                        if i < allies:
+                            living_allies += 1
+                survivors = 0
+                for a in range(count):
+                    i = slots[_index(a)]["unit"]
+                    if work[_index(i)]["alive"] != 0:
+                        slots[_index(survivors)]["unit"] = i
+                        survivors += 1
+                count = survivors
         # 6. Steps, then room for everybody. Overlapping units of a layer are pushed apart: who moves (firm 0) gives way
         # to anyone, who stands (1) to friends, who holds (2) to nobody. Displacements are added up before they are
         # applied, and pairs are met in an order that the positions alone decide, so the numbering of units does not
-        # matter. Units sorted by x need to be compared with few others.
-        survivors = 0
+        # matter. Units sorted by x (from one loop to the next they stay nearly sorted) need to be compared with few
+        # others. Pairs that overlap are noted first and pushed apart later: whether two do is nothing that a processor
+        # could foresee, so it is better not to branch on it.
         for a in range(count):
-            i = live[a]
-            if alive[i] != 0:
-                wanted_x[i], wanted_y[i] = px[i], py[i]
-                px[i] += xs[i]
-                py[i] += ys[i]
-                live[survivors] = i
-                survivors += 1
-        count = survivors
+            i = slots[_index(a)]["unit"]
+            mine = work[_index(i)]
+            x = mine["x"] + mine["step_x"]
+            b = a
+            while b > 0:
+                left = slots[_index(b - 1)]
+                if left["x"] < x or (left["x"] == x and left["unit"] < i):
+                    break
+                here = slots[_index(b)]
+                here["x"], here["y"], here["radius"] = left["x"], left["y"], left["radius"]
+                here["unit"], here["code"] = left["unit"], left["code"]
+                b -= 1
+            here = slots[_index(b)]
+            here["x"], here["y"], here["radius"] = x, mine["y"] + mine["step_y"], mine["radius"]
+            here["unit"] = i
+            here["code"] = mine["firm"] + 4 * mine["owner"] + 8 * mine["layer"]
         for _pass in range(SEPARATION_PASSES):
-            for a in range(1, count):  # insertion sort: from one loop to the next they stay nearly sorted
-                i = live[a]
-                x = px[i]
-                b = a
-                while b > 0:
-                    j = live[b - 1]
-                    if px[j] < x or (px[j] == x and j < i):
-                        break
-                    live[b] = j
-                    b -= 1
-                live[b] = i
+            noted = 0
             for a in range(count):
-                i = live[a]
-                sx[a], sy[a], sr[a] = px[i], py[i], radius[i]
-                wx[i] = 0.0
-                wy[i] = 0.0
-            touched = False
-            for a in range(count):
-                x, y, r = sx[a], sy[a], sr[a]
+                here = slots[_index(a)]
+                x, y, r, code = here["x"], here["y"], here["radius"], here["code"]
                 limit = x + r + widest
                 for b in range(a + 1, count):
-                    if sx[b] >= limit:
+                    there = slots[_index(b)]
+                    if there["x"] >= limit:
                         break
-                    dx = x - sx[b]
-                    dy = y - sy[b]
-                    room = r + sr[b]
+                    dx = x - there["x"]
+                    dy = y - there["y"]
+                    room = r + there["radius"]
                     squared = dx * dx + dy * dy
-                    if squared >= room * room:
-                        continue
-                    i, j = live[a], live[b]
-                    if layer[i] != layer[j]:
-                        continue
-                    friends = owner[i] == owner[j]
-                    give_i = firm[i] == 0 or (firm[i] == 1 and friends)
-                    give_j = firm[j] == 0 or (firm[j] == 1 and friends)
-                    if not (give_i or give_j):
-                        continue
-                    touched = True
-                    ox, oy = _shove(dx, dy, squared, room, i, j)
-                    if give_i and give_j:
-                        ox *= 0.5
-                        oy *= 0.5
-                    if give_i:
-                        wx[i] += ox
-                        wy[i] += oy
-                    if give_j:
-                        wx[j] -= ox
-                        wy[j] -= oy
+                    pairs[_index(noted)] = (a << 16) | b
+                    noted += (1 if squared < room * room else 0) & (1 if (code ^ there["code"]) < 8 else 0)
+            if noted == 0:
+                break
+            for a in range(count):
+                slots[_index(a)]["push_x"] = 0.0
+                slots[_index(a)]["push_y"] = 0.0
+            touched = False
+            for n in range(noted):
+                here, there = slots[_index(pairs[_index(n)] >> 16)], slots[_index(pairs[_index(n)] & 0xFFFF)]
+                one, two = here["code"], there["code"]
+                friends = ((one ^ two) & 4) == 0
+                give_one = (one & 3) == 0 or ((one & 3) == 1 and friends)
+                give_two = (two & 3) == 0 or ((two & 3) == 1 and friends)
+                if not (give_one or give_two):
+                    continue
+                touched = True
+                dx = here["x"] - there["x"]
+                dy = here["y"] - there["y"]
+                ox, oy = _shove(
+                    dx, dy, dx * dx + dy * dy, here["radius"] + there["radius"], here["unit"], there["unit"]
+                )
+                share = 0.5 if give_one and give_two else 1.0
+                share_one = share if give_one else 0.0
+                share_two = share if give_two else 0.0
+                here["push_x"] += ox * share_one
+                here["push_y"] += oy * share_one
+                there["push_x"] -= ox * share_two
+                there["push_y"] -= oy * share_two
             if not touched:
                 break
             for a in range(count):
-                px[live[a]] += wx[live[a]]
-                py[live[a]] += wy[live[a]]
+                here = slots[_index(a)]
+                i, code = here["unit"], here["code"]
+                x, y, r = here["x"] + here["push_x"], here["y"] + here["push_y"], here["radius"]
+                b = a
+                while b > 0:
+                    left = slots[_index(b - 1)]
+                    if left["x"] < x or (left["x"] == x and left["unit"] < i):
+                        break
+                    there = slots[_index(b)]
+                    there["x"], there["y"], there["radius"] = left["x"], left["y"], left["radius"]
+                    there["unit"], there["code"] = left["unit"], left["code"]
+                    b -= 1
+                there = slots[_index(b)]
+                there["x"], there["y"], there["radius"] = x, y, r
+                there["unit"], there["code"] = i, code
         for a in range(count):
-            i = live[a]
-            me = units[i]
-            if firm[i] == 0:
-                dx, dy = px[i] - xs[i], py[i] - ys[i]
+            here = slots[_index(a)]
+            i = here["unit"]
+            me = units[_index(i)]
+            mine = work[_index(i)]
+            x, y, old_x, old_y = here["x"], here["y"], mine["x"], mine["y"]
+            if mine["firm"] == 0:
+                dx, dy = x - old_x, y - old_y
                 gained = BARRED_SHARE * me["speed"]
                 if dx * dx + dy * dy >= gained * gained:
                     me["barred"] = 0
@@ -626,22 +725,25 @@ def _play(units, battle, kinds, allies, pathable, waypoints, margin, loops, ints
                     me["barred"] += 1
                     if me["barred"] >= BARRED_LOOPS and me["detour"] == 0:
                         # To the side to which the others have pushed it.
-                        side = wanted_x[i] * dy - wanted_y[i] * dx
+                        side = mine["step_x"] * dy - mine["step_y"] * dx
                         me["detour"] = DETOUR_LOOPS if side >= -1e-9 else -DETOUR_LOOPS
             else:
                 me["barred"] = 0
                 me["detour"] = 0
-            if px[i] == xs[i] and py[i] == ys[i]:
+            if x == old_x and y == old_y:
                 continue
             # As near as walls and the map's edge let it: sliding along one axis, or not at all.
-            x = min(max(px[i], margin), edge)
-            y = min(max(py[i], margin), edge)
-            if layer[i] != LAYER_GROUND or pathable[int(x), int(y)]:
+            x = min(max(x, margin), edge)
+            y = min(max(y, margin), edge)
+            if mine["layer"] != LAYER_GROUND or pathable[_index(int(x)), _index(int(y))]:
                 me["x"], me["y"] = x, y
-            elif pathable[int(x), int(ys[i])]:
+                mine["x"], mine["y"] = x, y
+            elif pathable[int(x), int(old_y)]:
                 me["x"] = x
-            elif pathable[int(xs[i]), int(y)]:
+                mine["x"] = x
+            elif pathable[int(old_x), int(y)]:
                 me["y"] = y
+                mine["y"] = y
         battle["loop"] += 1
 
 
@@ -658,11 +760,13 @@ def advance(  # type: ignore[no-untyped-def]
         margin: ground and air units stay this far from the map's edge.
         active: bool [K].
     """
-    ints = np.zeros((7, units.shape[1]), np.int32)
-    floats = np.zeros((13, units.shape[1]))
+    count = units.shape[1]
+    work = np.zeros(count, _WORK)
+    slots = np.zeros(count, _SLOT)
+    pairs = np.zeros(count * (count - 1) // 2 + 1, np.int32)
     for k in range(lo, hi):
         if active[k]:
-            _play(units[k], battles[k], kinds, allies, pathable, waypoints, margin, loops, ints, floats)
+            _play(units[k], battles[k], kinds, allies, pathable, waypoints, margin, loops, work, slots, pairs)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -794,6 +898,7 @@ def spawn(  # type: ignore[no-untyped-def]
             me["anchor_x"], me["anchor_y"] = px[i], py[i]
             me["gave_up"] = 0
             me["barred"] = 0
+            me["detour"] = 0
             me["seen_health"], me["seen_shield"] = kind["health"], kind["shield"]
         battle["loop"] = 0
         battle["steps"] = 0

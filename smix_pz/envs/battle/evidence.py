@@ -1,8 +1,15 @@
-"""Evidence that the engine plays the rules it states: closed forms of weapons beside what the engine does.
+"""Evidence that the engine plays the rules it states, and how near its battles come to SMAC's.
 
-`python -m smix_pz.envs.battle.evidence` prints two Markdown tables: how long each weapon takes to kill each unit
-(expected by a formula that knows nothing of the engine, and measured in thousands of duels), and how often either side
-wins where both are equal.
+`python -m smix_pz.envs.battle.evidence` prints the Markdown tables of docs/smac-sim.md:
+
+* duels: how long each weapon takes to kill each unit, expected by a formula that knows nothing of the engine, and
+  measured in thousands of duels;
+* mirrored: how often either side wins where both are equal;
+* returns: what won battles return, beside what the enemies' lives, read from the arrays, say they should;
+* players: how often scripted players win each map, and SMAC's own heuristic beside its published win rates;
+* kiting: what stepping back between shots wins where standing still wins nothing.
+
+`--only`, `--maps` and `--episodes` ask for less or more of it.
 
 A duel: an attacker that acts on its own stands in reach of a victim that does nothing. The attacker begins in loop 1.
 With p = period, d = damage point, h = hit delay, g = gap between the hits of an attack (all in loops) and U the random
@@ -25,17 +32,25 @@ Source: SMAC specification, sections 6 and 9 (weapon timing).
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Iterable, Sequence
+import platform
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numba
 import numpy as np
 
+from smix_pz.envs import smac_sim_v0
 from smix_pz.envs.battle import engine
+from smix_pz.envs.battle.maps import MAPS
+from smix_pz.envs.battle.players import PLAYERS
 from smix_pz.envs.battle.scenario import Scenario, make_scenario
 from smix_pz.envs.battle.state import (
     BATTLE,
     ORDER_ATTACK_MOVE,
+    RULES,
     STRUCTURE,
     UNIT,
     WEAPON_BLAST,
@@ -44,10 +59,14 @@ from smix_pz.envs.battle.state import (
 from smix_pz.envs.battle.terrain import terrain
 from smix_pz.envs.battle.units import UNITS, kind_table
 from smix_pz.envs.checks import check_choice, check_int
+from smix_pz.version import __version__
 
 __all__ = [
     "MIRRORED_MAPS",
+    "PAPER_HEURISTIC",
+    "SCRIPTED",
     "Duels",
+    "Played",
     "expected_interval",
     "expected_time_to_kill",
     "fresh_units",
@@ -57,7 +76,12 @@ __all__ = [
     "markdown_table",
     "measure_duels",
     "measure_intervals",
+    "mirrored_table",
     "mirrored_win_rates",
+    "play_scripted",
+    "players_table",
+    "returns_table",
+    "wilson_interval",
 ]
 
 # The random delay of a weapon's cooldown, in loops, and the least damage of a hit that armour leaves (section 6.2).
@@ -67,8 +91,41 @@ LEAST_DAMAGE = 0.5
 # Maps on which the two armies are equal and the ground is symmetric.
 MIRRORED_MAPS = ("3m", "8m", "25m", "2s3z", "3s5z", "1c3s5z", "MMM", "bane_vs_bane")
 
+# Who plays: the scripted players, and SMAC's heuristic as its option heuristic_ai plays it (orders without masks).
+RAW_HEURISTIC = "raw heuristic"
+SCRIPTED = (*PLAYERS, RAW_HEURISTIC)
+
+# Who shoots and steps back, and where that is the point of the map: shooters against zealots.
+KITER = "kiter"
+KITING_MAPS = ("2m_vs_1z", "3s_vs_3z", "3s_vs_4z", "3s_vs_5z", "6h_vs_8z")
+KITER_NEAR = 4.0  # it steps back from an enemy nearer than this
+KITER_WAIT = 2.0  # while its weapon needs more loops than this
+
+# Win rates in percent of the heuristic in table 2 of the SMAC paper (Samvelyan et al., 2019; game version 4.6.2).
+PAPER_HEURISTIC: Mapping[str, int] = MappingProxyType(
+    {
+        "2s3z": 90,
+        "1c3s5z": 81,
+        "bane_vs_bane": 43,
+        "3s5z": 42,
+        "10m_vs_11m": 12,
+        "2s_vs_1sc": 0,
+        "2c_vs_64zg": 0,
+        "5m_vs_6m": 0,
+        "3s_vs_5z": 0,
+        "3s5z_vs_3s6z": 0,
+        "6h_vs_8z": 0,
+        "27m_vs_30m": 0,
+        "MMM2": 0,
+        "corridor": 0,
+    }
+)
+
+SECTIONS = ("duels", "mirrored", "returns", "players", "kiting")
+
 CENTRE = 16.0
-MANY_LOOPS = 4000
+MANY_LOOPS = 4000  # a duel is over by then
+BATTLE_LOOPS = 1500  # and a battle decided, if it ever will be
 
 
 def _reaches(kind: np.void, body: np.void) -> bool:
@@ -318,7 +375,7 @@ def mirrored_win_rates(
 ) -> dict[str, tuple[int, int, int]]:
     """Battles of equal armies that both attack-move to each other's start: (ally wins, enemy wins, draws) of each map.
 
-    A side has lost when none of its armed units lives. Battles that have not ended after 4000 loops count as draws.
+    A side has lost when none of its armed units lives. Battles that are undecided after 1500 loops count as draws.
 
     Args:
         maps: of `MIRRORED_MAPS`. episodes: battles of each map.
@@ -358,7 +415,7 @@ def mirrored_win_rates(
         units["order_x"][:, :agents] = 2 * CENTRE - goal[0, 0]
         units["order_y"][:, :agents] = 2 * CENTRE - goal[0, 1]
         armed = _fighters(scenario)
-        while active.any() and battles["loop"].max() < MANY_LOOPS:
+        while active.any() and battles["loop"].max() < BATTLE_LOOPS:
             engine.advance(
                 units,
                 battles,
@@ -402,19 +459,245 @@ def markdown_table(duels: Duels) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Print the tables."""
-    duels = measure_duels()
-    worst = np.abs(duels.mean - duels.expected) / np.maximum(duels.error, 1e-9)
-    print(
-        f"Preset liberty, {duels.episodes} duels of each pair. "
-        "Hits to kill without regeneration: mean loops with it, closed form / measured\n"
+def wilson_interval(wins: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """95% score interval of a share of successes (Wilson, 1927): the p with |wins / episodes - p| <= z sigma(p)."""
+    check_int("episodes", episodes, 1)
+    share, weight = wins / episodes, z * z / episodes
+    middle = (share + weight / 2) / (1 + weight)
+    half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)
+    # The ends 0 and 1 are exact where they belong, and not what rounding leaves of them.
+    return 0.0 if wins == 0 else middle - half, 1.0 if wins == episodes else middle + half
+
+
+def mirrored_table(results: Mapping[str, tuple[int, int, int]]) -> str:
+    """Rows maps: wins of either side, draws, and the ally's share of the decided battles with its 95% interval."""
+    lines = ["| map | ally wins | enemy wins | draws | ally's share of the decided |", "| --- |" + " --: |" * 4]
+    for name, (won, lost, drawn) in results.items():
+        decided = won + lost
+        share = _percent(won, decided) if decided else "-"
+        lines.append(f"| {name} | {won} | {lost} | {drawn} | {share} |")
+    return "\n".join(lines)
+
+
+def _kite(units: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Actions [K, A]: away from an enemy that is near while the weapon cools down, else shoot the weakest in range.
+
+    It reads cooldowns, which SMAC shows in the state only. units: UNIT [K, U]. mask: int8 [K, A, n_actions].
+    """
+    agents = mask.shape[1]
+    own, foes = units[:, :agents], units[:, agents:]
+    dx = foes["x"][:, None] - own["x"][:, :, None]  # [K, A, E]
+    dy = foes["y"][:, None] - own["y"][:, :, None]
+    dead = (foes["health"] <= 0)[:, None]
+
+    def gap(step_x: float, step_y: float) -> np.ndarray:
+        return np.where(dead, np.inf, np.hypot(dx - step_x, dy - step_y))
+
+    distance = gap(0.0, 0.0)
+    legal = mask[:, :, 6:] != 0
+    life = (foes["health"] + foes["shield"])[:, None] + 1e-3 * np.where(dead, 0.0, distance)
+    actions = np.where(legal.any(2), 6 + np.where(legal, life, np.inf).argmin(2), 1)
+    # Away from the nearest enemy after the step, but not too far from the map's middle, where there is room.
+    scores = []
+    for action, (step_x, step_y) in enumerate(((0, 2), (0, -2), (2, 0), (-2, 0)), 2):
+        outside = np.hypot(own["x"] + step_x - CENTRE, own["y"] + step_y - CENTRE) - 6.0
+        score = gap(step_x, step_y).min(2) - 0.15 * np.maximum(0.0, outside)
+        scores.append(np.where(mask[:, :, action] != 0, score, -np.inf))
+    nearest = distance.min(2)
+    back = (nearest < KITER_NEAR) & (own["cooldown"] > KITER_WAIT) & np.isfinite(np.max(scores, 0))
+    actions = np.where(back, 2 + np.argmax(scores, 0), actions)
+    # Nobody in range: up to the nearest, along the longer axis.
+    at = distance.argmin(2)[:, :, None]
+    gap_x, gap_y = np.take_along_axis(dx, at, 2)[:, :, 0], np.take_along_axis(dy, at, 2)[:, :, 0]
+    towards = np.where(np.abs(gap_x) > np.abs(gap_y), np.where(gap_x > 0, 4, 5), np.where(gap_y > 0, 2, 3))
+    can = np.take_along_axis(mask, towards[:, :, None], 2)[:, :, 0] != 0
+    actions = np.where(can & ~back & ~legal.any(2), towards, actions)
+    return np.where(mask[:, :, 0] != 0, 0, actions)
+
+
+@dataclass(frozen=True)
+class Played:
+    """Episodes of a scripted player on a map; arrays [episodes].
+
+    Attributes:
+        won: bool. returns: as the environment paid them. lengths: int, steps.
+        expected: the returns that follow from the enemies' health and shields after each step (see `play_scripted`).
+        gained: bool, whether in some step the enemies gained more life than they lost and were worth dead.
+    """
+
+    map_name: str
+    player: str
+    won: np.ndarray
+    returns: np.ndarray
+    lengths: np.ndarray
+    expected: np.ndarray
+    gained: np.ndarray
+
+
+def play_scripted(player: str, map_name: str, episodes: int = 100, seed: int = 0, *, preset: str = "liberty") -> Played:
+    """Let a scripted player play a map of `smac_sim_v0` with SMAC's default options.
+
+    The rewards are SMAC's |lost + 10 died| of each step and 200 for a win, over k = (10 E + 200 + all life) / 20. What
+    the enemies lose in all steps adds up to what they lack at the end, whatever came back in between, so that
+
+        k return = (life at the start - life at the end) + 10 dead + 200 won + 2 sum of max(0, -(lost + 10 died)):
+
+    20 for a win that leaves nobody, more where in some step more came back than went, less where a medivac remains.
+
+    Raises:
+        ValueError: an unknown player, map or preset; fewer than 1 episode.
+    """
+    check_choice("player", player, (*SCRIPTED, KITER))
+    check_int("episodes", episodes, 1)
+    raw = player == RAW_HEURISTIC
+    vector = smac_sim_v0.vector_env(
+        episodes, map_name=map_name, preset=preset, autoreset_mode="Disabled", heuristic_ai=raw, copy=False
     )
-    print(markdown_table(duels))
-    print(f"\nGreatest difference: {worst.max():.1f} standard errors of {len(worst)} pairs.\n")
-    print("| map | ally wins | enemy wins | draws |\n| --- | --- | --- | --- |")
-    for name, counts in mirrored_win_rates(episodes=400).items():
-        print(f"| {name} | " + " | ".join(map(str, counts)) + " |")
+    try:
+        battles = vector.battles
+        scenario = battles.scenario
+        scripted = PLAYERS[player](scenario, episodes, seed) if player in PLAYERS else None
+        observation, _ = vector.reset(seed=seed)
+        foes = battles.units[:, scenario.n_agents :]
+        life = (foes["health"] + foes["shield"]).sum(1)
+        first, dead = life, np.zeros(episodes, np.int64)
+        running, won = np.ones(episodes, bool), np.zeros(episodes, bool)
+        returns, twice, lengths = np.zeros(episodes), np.zeros(episodes), np.zeros(episodes, np.int64)
+        while running.any():
+            mask = observation["action_mask"]
+            if player == KITER:
+                actions = _kite(battles.units, mask)
+            else:
+                # With heuristic_ai SMAC plays whatever it is told: stop, or no-op of a dead agent.
+                actions = 1 - mask[:, :, 0] if scripted is None else scripted.act(battles.units, battles.battles, mask)
+            observation, rewards, terminated, truncated, infos = vector.step(actions)
+            returns[running] += rewards[running]
+            lengths += running
+            won |= running & infos["battle_won"]
+            before, dead_before = life, dead
+            life, dead = (foes["health"] + foes["shield"]).sum(1), (foes["health"] <= 0).sum(1)
+            # Sums of many numbers are rounded: a step in which nothing happened is no gain.
+            gain = life - before - 10 * (dead - dead_before)
+            twice += np.where(gain > 1e-9, gain, 0.0)
+            running &= ~(terminated | truncated)
+    finally:
+        vector.close()
+    worth = 10 * scenario.n_enemies + 200 + float(first[0])
+    expected = 20 * (first - life + 10 * dead + 200 * won + 2 * twice) / worth
+    return Played(map_name, player, won, returns, lengths, expected, twice > 0)
+
+
+def returns_table(played: Iterable[Played]) -> str:
+    """Rows maps: returns of the won battles without and with a step in which the enemies gained, over all players."""
+    lines = [
+        "| map | won, enemies never gained | their returns | won, enemies gained | their returns "
+        "| greatest difference from the formula, all battles |",
+        "| --- |" + " --: |" * 5,
+    ]
+    by_map: dict[str, list[Played]] = {}
+    for one in played:
+        by_map.setdefault(one.map_name, []).append(one)
+    for name, group in by_map.items():
+        won, gained = (np.concatenate([getattr(one, field) for one in group]) for field in ("won", "gained"))
+        returns = np.concatenate([one.returns for one in group])
+        off = np.abs(returns - np.concatenate([one.expected for one in group])).max()
+        cells = [cell for which in (won & ~gained, won & gained) for cell in (which.sum(), _span(returns[which]))]
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + f" | {off:.0e} |")
+    return "\n".join(lines)
+
+
+def _span(values: np.ndarray) -> str:
+    """ "20.0000" or "18.1000 to 19.2000"."""
+    if not len(values):
+        return "-"
+    low, high = f"{values.min():.4f}", f"{values.max():.4f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _percent(wins: int, episodes: int) -> str:
+    low, high = wilson_interval(wins, episodes)
+    return f"{100 * wins / episodes:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def players_table(played: Iterable[Played]) -> str:
+    """Rows maps, columns players: won in percent with its 95% interval; last the paper's heuristic."""
+    cells: dict[str, dict[str, str]] = {}
+    players: dict[str, None] = {}
+    for one in played:
+        players[one.player] = None
+        cells.setdefault(one.map_name, {})[one.player] = _percent(int(one.won.sum()), len(one.won))
+    lines = ["| map | " + " | ".join(players) + " | paper |", "| --- |" + " --: |" * (len(players) + 1)]
+    for name, row in cells.items():
+        paper = PAPER_HEURISTIC.get(name, "-")
+        lines.append(f"| {name} | " + " | ".join(row.get(player, "-") for player in players) + f" | {paper} |")
+    return "\n".join(lines)
+
+
+def _kiting(episodes: int, seed: int, preset: str, maps: Sequence[str]) -> str:
+    """The table of the section "kiting": "nearest", which stands and shoots, beside the kiter."""
+    lines = ["| map | nearest | kiter | kiter's mean return |", "| --- |" + " --: |" * 3]
+    for name in maps:
+        stands, kites = (play_scripted(player, name, episodes, seed, preset=preset) for player in ("nearest", KITER))
+        won = " | ".join(_percent(int(one.won.sum()), episodes) for one in (stands, kites))
+        lines.append(f"| {name} | {won} | {kites.returns.mean():.2f} |")
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, else the machine's type."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m smix_pz.envs.battle.evidence", description="Print the tables.")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections (default: all)")
+    parser.add_argument("--maps", nargs="+", choices=tuple(MAPS), default=tuple(MAPS), help="default: all")
+    parser.add_argument("--players", nargs="+", choices=SCRIPTED, default=SCRIPTED, help="default: all")
+    parser.add_argument("--episodes", type=int, default=100, help="of each player on each map")
+    parser.add_argument("--battles", type=int, default=400, help="mirrored battles of each map")
+    parser.add_argument("--duels", type=int, default=200, help="of each pair")
+    parser.add_argument("--preset", choices=tuple(UNITS), default="liberty")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    print(
+        f"smix_pz {__version__}, rules {RULES}, preset {chosen.preset}, seed {chosen.seed}; Python "
+        f"{platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}, {_processor()}."
+    )
+    if "duels" in chosen.only:
+        duels = measure_duels(chosen.preset, chosen.duels, chosen.seed)
+        worst = np.abs(duels.mean - duels.expected) / np.maximum(duels.error, 1e-9)
+        print(
+            f"\n## Time to kill\n\n{duels.episodes} duels of each pair. Hits to kill without regeneration: mean loops "
+            f"with it, closed form / measured\n\n{markdown_table(duels)}\n\n"
+            f"Greatest difference: {worst.max():.1f} standard errors of {len(worst)} pairs."
+        )
+    mirrored = [name for name in MIRRORED_MAPS if name in chosen.maps]
+    if "mirrored" in chosen.only and mirrored:
+        results = mirrored_win_rates(mirrored, chosen.battles, chosen.seed, preset=chosen.preset)
+        print(f"\n## Equal armies\n\n{chosen.battles} battles of each map.\n\n{mirrored_table(results)}")
+    if {"returns", "players"} & set(chosen.only):
+        played = [
+            play_scripted(player, name, chosen.episodes, chosen.seed, preset=chosen.preset)
+            for name in chosen.maps
+            for player in chosen.players
+        ]
+        if "returns" in chosen.only:
+            print(f"\n## Returns of won battles\n\n{returns_table(played)}")
+        if "players" in chosen.only:
+            print(
+                f"\n## Scripted players\n\nBattles won in percent [95% interval], {chosen.episodes} episodes of each "
+                f"player on each map.\n\n{players_table(played)}"
+            )
+    kited = [name for name in KITING_MAPS if name in chosen.maps]
+    if "kiting" in chosen.only and kited:
+        table = _kiting(chosen.episodes, chosen.seed, chosen.preset, kited)
+        print(f"\n## Kiting\n\nBattles won in percent [95% interval], {chosen.episodes} episodes.\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from smix_pz.envs.battle.maps import BattleMap, Group, find_map
+from smix_pz.envs.battle.maps import MAPS, BattleMap, Group, find_map
 from smix_pz.envs.battle.terrain import Terrain, terrain
 from smix_pz.envs.battle.units import PRESETS, kind_table
 from smix_pz.names import check_name
@@ -88,6 +89,13 @@ class Scenario:
     enemy_shield: bool
     mmm: bool
     max_reward: float
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copies and pickles of a map's own scenario are that scenario: copied arrays could be written to, and the
+        kernels would be compiled a second time for them."""
+        if MAPS.get(self.map.name) is self.map and self is _make_scenario(self.map.name, self.preset):
+            return make_scenario, (self.map.name, self.preset)
+        return super().__reduce_ex__(protocol)
 
     @property
     def n_units(self) -> int:

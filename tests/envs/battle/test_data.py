@@ -379,7 +379,35 @@ def test_waypoints_lie_on_shortest_ways_behind_free_lines(name):
                 if way != -1:
                     assert not slow_line_is_free(pathable, start, goal)
     blocked = np.flatnonzero(ground.pathable.ravel() == 0)
-    assert (ways[blocked] == -2).all() and (ways[:, blocked] == -2).all()
+    assert (ways[blocked] == -2).all()
+
+
+@pytest.mark.parametrize("name", CROOKED)
+def test_a_goal_in_a_wall_is_approached_by_the_free_cell_nearest_to_it(name):
+    ground = terrain(name)
+    ways, pathable = ground.waypoints, ground.pathable.tolist()
+    free = [(x, y) for x in range(32) for y in range(32) if pathable[x][y]]
+    blocked = np.flatnonzero(ground.pathable.ravel() == 0)
+    known = {}
+    for goal_id in np.random.default_rng(6).choice(blocked, 25, replace=False):
+        goal = divmod(int(goal_id), 32)
+        gaps = [math.dist(cell, goal) for cell in free]
+        # From that cell it is straight on, so it is the only free one with a -1.
+        (near_id,) = np.flatnonzero(ways[:, goal_id] == -1)
+        near = divmod(int(near_id), 32)
+        assert math.dist(near, goal) == min(gaps) and pathable[near[0]][near[1]]
+        if near not in known:
+            known[near] = slow_distances(pathable, near)
+        lengths = known[near]
+        for start in free:
+            way = int(ways[start[0] * 32 + start[1], goal_id])
+            if start not in lengths:
+                assert way == -2
+            elif start != near:
+                # A waypoint is nearer by just what it takes to get there.
+                stop = divmod(way, 32)
+                assert way >= 0 and stop != start
+                assert lengths[stop] + octile(start, stop) == pytest.approx(lengths[start], abs=1e-3)
 
 
 @pytest.mark.parametrize("name", CROOKED)
@@ -412,7 +440,9 @@ def test_walking_by_waypoints_arrives_without_crossing_cliffs(name):
 def test_direct_lines_are_free_between_any_points_of_the_cells(name):
     ground = terrain(name)
     rng = np.random.default_rng(9)
-    pairs = np.argwhere(ground.waypoints == -1)
+    # Who stands beside a goal in a wall goes straight on too, against the wall.
+    pairs = np.argwhere((ground.waypoints == -1) & (ground.pathable.ravel() != 0))
+    assert len(pairs) > 300
     for a, b in pairs[rng.integers(len(pairs), size=300)]:
         start = np.array(divmod(int(a), 32)) + rng.random(2)
         end = np.array(divmod(int(b), 32)) + rng.random(2)
