@@ -7,8 +7,11 @@ the compiled code releases Python's lock, so plain threads are enough, and no re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,25 @@ _pool: ThreadPoolExecutor | None = None
 _pool_owner: tuple[int, int] = (-1, 0)
 
 _ORDERS = {"attack-move": ORDER_ATTACK_MOVE, "segment": ORDER_ATTACK_MOVE, "hunt": ORDER_HUNT, "none": ORDER_NONE}
+
+
+# What has not been compiled (or loaded from Numba's cache) in this process yet, and how long that may take in silence.
+_uncompiled = {"reset", "step", "look"}
+PATIENCE = 3.0  # seconds
+
+
+@contextmanager
+def _first_use(what: str) -> Iterator[None]:
+    """Around what compiles: says why nothing seems to happen, if it takes long."""
+    _uncompiled.discard(what)
+    words = "smix_pz: compiling the battle engine; that is done once, the result is cached"
+    timer = threading.Timer(PATIENCE, lambda: print(words, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def available_threads() -> int:
@@ -127,6 +149,9 @@ class Battles:
 
     def reset(self, which: np.ndarray | None = None) -> None:
         """Put the battles where `which` bool [K] at their start (all if None). Their random streams go on."""
+        if "reset" in _uncompiled:
+            with _first_use("reset"):
+                return self.reset(which)
         which = self._everything if which is None else which
         scenario = self.scenario
         terrain = scenario.terrain
@@ -163,6 +188,9 @@ class Battles:
             rewards float64 [K], 0 where not active; the array is used again by the next step. How the battles stand is
             in `battles`. Without `look`, observations are not renewed.
         """
+        if "step" in _uncompiled:
+            with _first_use("step"):
+                return self.step(actions, active, look=look)
         active = self._everything if active is None else active
         self._each(lambda lo, hi: self._step_piece(actions, active, look, lo, hi))
         return self.rewards
@@ -185,6 +213,9 @@ class Battles:
 
     def look(self) -> None:
         """Renew `obs`, `state` and `mask`."""
+        if "look" in _uncompiled:
+            with _first_use("look"):
+                return self.look()
         self._each(self._look_piece)
 
     @property
