@@ -66,7 +66,7 @@ KIND = np.dtype(
         ("structure_damage", np.float64),  # in place of damage + bonus against a structure; 0: the same
         ("range", np.float64),  # edge to edge
         ("range_slop", np.float64),  # an attack that has begun goes on until the target is this much out of range
-        ("period", np.float64),  # loops from a hit to the moment the next attack may begin
+        ("period", np.float64),  # loops from the beginning of an attack to the moment the next one may begin
         ("damage_point", np.float64),  # loops from the beginning of an attack to its first hit
         ("hit_delay", np.float64),  # loops from an attack's launch to the moment it strikes
         ("hit_gap", np.float64),  # loops between the hits of one attack
