@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None)
     given = parser.parse_args()
-    console = Console(width=150)
+    console = Console(width=190)
     table = Table(title=f"random play, preset {given.preset}, seed {given.seed}, one step in {given.every} watched")
     headings = ("steps", "watched", "battles", "won", "lost", "drawn", "timeouts", "longest", "illegal", "mean return")
     for heading in ("map", *headings, "largest state", "seconds", "law broken"):
