@@ -1,7 +1,7 @@
 """How fast the embedded SMAC plays, and beside it SMAX and SMAClite.
 
     python perf/smac_sim.py                                # ours alone, about a minute
-    python perf/smac_sim.py --peer-python peer/bin/python  # and the peers: see perf/smaclite_peer.py
+    python perf/smac_sim.py --peer-python peer/bin/python  # and the peers: see perf/peer_smac.py
     python perf/smac_sim.py --first-use                    # what compiling costs the first time, and afterwards
 
 Two forms are measured. *batch*: the native vector form, whole batch, all cores, uniformly random legal actions by the
@@ -33,7 +33,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PEER_SCRIPT = Path(__file__).with_name("smaclite_peer.py")
+PEER_SCRIPT = Path(__file__).with_name("peer_smac.py")
 SMAX_MAPS = (
     "3m", "8m", "25m", "5m_vs_6m", "10m_vs_11m", "27m_vs_30m", "2s3z", "3s5z", "3s5z_vs_3s6z", "3s_vs_5z", "6h_vs_8z",
 )  # fmt: skip
@@ -138,7 +138,7 @@ class Peer:
         self.versions = self.ask()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """One request of perf/smaclite_peer.py and its answer."""
+        """One request of perf/peer_smac.py and its answer."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()

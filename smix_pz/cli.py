@@ -167,6 +167,7 @@ def _study(
     algorithms: tuple[str, ...] | None = None,
     eval_every: int | None = None,
     first_seed: int | None = None,
+    baselines: tuple[str, ...] | None = None,
     expressivity: bool = True,
     workers: int | None = None,
     stack: int = 20,
@@ -183,6 +184,7 @@ def _study(
         algorithms: which algorithms.
         eval_every: environment steps between evaluations.
         first_seed: the first seed.
+        baselines: scripted players to show beside the algorithms: random, nearest, focus-fire, heuristic.
         expressivity: with the payoff tables.
         workers: processes; None: one for each core.
         stack: most seeds trained as one program.
@@ -197,6 +199,7 @@ def _study(
         "algorithms": algorithms,
         "eval_every": eval_every,
         "first_seed": first_seed,
+        "baselines": baselines,
         "expressivity": None if expressivity else {},
     }
     overrides = {key: value for key, value in given.items() if value is not None}
