@@ -256,6 +256,8 @@ def _console() -> Console:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a bad setting ends with one line on the terminal and status 2."""
+    from smix_pz.envs.starcraft import StarCraftUnavailable
+
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         default, words = _with_config_file(words)
@@ -272,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="smix-pz", description="Cooperative multi-agent RL.", args=words, registry=_REGISTRY
         )
-    except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
+    except (ValueError, TypeError, FileNotFoundError, ImportError, StarCraftUnavailable) as error:
         Console(stderr=True).print(f"smix-pz: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(2) from error
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_the_command_refuses_what_it_cannot_do(
         main(words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("smac") is not None, reason="there is a package called smac")
+def test_without_starcraft_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--env", "smac_v0", "--map", "3m"])
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert "smac_v0 cannot run: smac: not installed. Remedy: pip install" in shown and "Traceback" not in shown
 
 
 def test_doctor_says_what_can_run(capsys: pytest.CaptureFixture[str]) -> None:

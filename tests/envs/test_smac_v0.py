@@ -31,7 +31,7 @@ from fake_starcraft import (
 from smac_contract import concentrated_fire, contract, play_to_end, stand
 
 from smix_pz.doctor import find_package
-from smix_pz.envs import TeamEnv, make_vector_env, smac_v0, starcraft
+from smix_pz.envs import TeamEnv, make_vector_env, smac_sim_v0, smac_v0, starcraft
 from smix_pz.envs.battle.layout import Layout, LayoutOptions
 from smix_pz.envs.battle.maps import MAPS
 from smix_pz.envs.battle.scenario import make_scenario
@@ -61,8 +61,7 @@ def test_contract(check, arguments):
 
 @contract
 def test_contract_of_the_twin(check, arguments):
-    twin = pytest.importorskip("smix_pz.envs.smac_sim_v0")
-    check(twin.parallel_env, *arguments)
+    check(smac_sim_v0.parallel_env, *arguments)
 
 
 # ---------------------------------------------------------------- launching and closing
