@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import smix_pz
-from smix_pz.baselines import evaluate_player
+from smix_pz.baselines import PLAYER_NAMES, evaluate_player
 from smix_pz.cli import main
+from smix_pz.envs.battle.players import PLAYERS
 from smix_pz.envs.registry import find_entry, series_arguments, shared_arguments, turns
 
 SHORT = {
@@ -58,6 +59,10 @@ def test_a_policy_plays_on_another_form_of_the_same_map(trained: Path) -> None:
     np.testing.assert_array_equal(foreign.lengths, own.lengths)
     with pytest.raises(ValueError, match="the policy was trained on"):
         smix_pz.evaluate(policy, episodes=1, map_name="3m")
+
+
+def test_the_names_known_without_compiled_code_are_the_players() -> None:
+    assert set(PLAYER_NAMES) == set(PLAYERS)
 
 
 def test_arguments_that_go_along_to_the_real_smac() -> None:

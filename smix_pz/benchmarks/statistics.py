@@ -22,7 +22,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -536,18 +535,3 @@ def _complete(name: str, values: ArrayLike) -> FloatArray:
     if np.isnan(array).any():
         raise ValueError(f"{name} lacks {int(np.isnan(array).sum())} of {array.size} runs; drop them and say so")
     return array
-
-
-def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float, float]:
-    """A share with Wilson's score interval: (share, low, high).
-
-    Raises:
-        ValueError: no trials, or more successes than trials.
-    """
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"{successes} successes of {trials} trials; expected at least one trial")
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    share = successes / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * float(np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)))
-    return share, max(0.0, centre - half), min(1.0, centre + half)

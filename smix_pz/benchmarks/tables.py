@@ -31,6 +31,7 @@ from rich.text import Text
 from smix_pz.benchmarks import statistics
 from smix_pz.benchmarks.baselines import BaselineResult
 from smix_pz.files import write_text
+from smix_pz.intervals import wilson_interval
 from smix_pz.names import nearest
 from smix_pz.records import RunRecord
 
@@ -458,7 +459,11 @@ def baseline_table(results: Sequence[BaselineResult], *, title: str = "Scripted 
     for result in results:
         returns = np.array(result.returns)
         mean = statistics.estimate(returns[:, None], np.random.default_rng(BOOTSTRAP_SEED), interval="student")
-        won = None if result.won is None else statistics.wilson_interval(sum(result.won), len(result.won))
+        won = (
+            None
+            if result.won is None
+            else (float(np.mean(result.won)), *wilson_interval(sum(result.won), len(result.won)))
+        )
         rows.append(
             {
                 "player": result.name,

@@ -59,6 +59,7 @@ from smix_pz.envs.battle.state import (
 from smix_pz.envs.battle.terrain import terrain
 from smix_pz.envs.battle.units import UNITS, kind_table
 from smix_pz.envs.checks import check_choice, check_int
+from smix_pz.intervals import wilson_interval
 from smix_pz.version import __version__
 
 __all__ = [
@@ -81,7 +82,6 @@ __all__ = [
     "play_scripted",
     "players_table",
     "returns_table",
-    "wilson_interval",
 ]
 
 # The random delay of a weapon's cooldown, in loops, and the least damage of a hit that armour leaves (section 6.2).
@@ -457,16 +457,6 @@ def markdown_table(duels: Duels) -> str:
         }
         lines.append(f"| {attacker} | " + " | ".join(cells.get(column, "-") for column in columns) + " |")
     return "\n".join(lines)
-
-
-def wilson_interval(wins: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
-    """95% score interval of a share of successes (Wilson, 1927): the p with |wins / episodes - p| <= z sigma(p)."""
-    check_int("episodes", episodes, 1)
-    share, weight = wins / episodes, z * z / episodes
-    middle = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)
-    # The ends 0 and 1 are exact where they belong, and not what rounding leaves of them.
-    return 0.0 if wins == 0 else middle - half, 1.0 if wins == episodes else middle + half
 
 
 def mirrored_table(results: Mapping[str, tuple[int, int, int]]) -> str:
