@@ -24,10 +24,11 @@ format: $(STAMP)
 
 install: $(STAMP)
 
-# The stamp is written last, so an interrupted installation is taken up again by the next call.
+# pysc2 without what it asks for, see pyproject.toml. The stamp is written last, so an interrupted installation is taken up again by the next call.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps pysc2==4.0.0
 	touch $(STAMP)
 
 clean:

@@ -1,8 +1,9 @@
-"""The command ``smix-pz``: train, evaluate, render, study, report, envs, algorithms, doctor."""
+"""The command ``smix-pz``: train, evaluate, render, study, report, envs, algorithms, standin, doctor."""
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,6 +153,52 @@ def _doctor() -> None:
     doctor()
 
 
+def _standin() -> None:
+    """The embedded engine in StarCraft II's place, for other people's SMAC code: `smix-pz standin install FOLDER`."""
+
+
+def _standin_install(
+    folder: tyro.conf.Positional[Path],
+    /,
+    preset: str = "liberty",
+    jitter: float = 0.1,
+    versions: tuple[str, ...] = (),
+) -> None:
+    """Write a folder for SC2PATH: programs that use SMAC through pysc2 then play on the embedded engine.
+
+    Args:
+        folder: a new or empty folder, or one that this has written before.
+        preset: unit statistics, liberty or lotv.
+        jitter: how far a unit's place at the start varies, in cells.
+        versions: game versions that programs ask for by name (4.10, 4.6.2), and are to find.
+    """
+    from smix_pz.standin.folder import install, warm_up
+
+    notice = install(folder, preset, jitter, versions)
+    warm_up()
+    where = folder.expanduser().absolute()
+    words = f"{where} now holds {notice.title}, which is not StarCraft II but stands in its place."
+    _console().print(words, highlight=False, soft_wrap=True)
+    _console().print(f"export SC2PATH={shlex.quote(str(where))}", highlight=False, soft_wrap=True)
+
+
+def _standin_serve(
+    *, port: int, host: str = "127.0.0.1", preset: str = "liberty", jitter: float = 0.1, forever: bool = False
+) -> None:
+    """Run the server by hand, for one client, at ws://HOST:PORT/sc2api.
+
+    Args:
+        port: where to listen; 0: any free port, which is printed.
+        host: an address of the loopback interface.
+        preset: unit statistics, liberty or lotv.
+        jitter: how far a unit's place at the start varies, in cells.
+        forever: serve one client after the other until interrupted.
+    """
+    from smix_pz.standin.server import serve_by_hand
+
+    serve_by_hand(host, port, preset, jitter, forever=forever)
+
+
 def _with_map(env_kwargs: dict[str, Any], map_name: str | None) -> dict[str, Any]:
     return dict(env_kwargs) if map_name is None else {**env_kwargs, "map_name": map_name}
 
@@ -261,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         default, words = _with_config_file(words)
-        commands = {
+        commands: dict[str, Any] = {
             "train": _train_from(default),
             "evaluate": _evaluate,
             "render": _render,
@@ -269,12 +316,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "report": _report,
             "envs": _envs,
             "algorithms": _algorithms,
+            "standin": _standin,
             "doctor": _doctor,
         }
+        program, description = "smix-pz", "Cooperative multi-agent RL."
+        if words[:1] == ["standin"]:
+            program, description, words = "smix-pz standin", _standin.__doc__ or "", words[1:]
+            commands = {"install": _standin_install, "serve": _standin_serve}
         tyro.extras.subcommand_cli_from_dict(
-            commands, prog="smix-pz", description="Cooperative multi-agent RL.", args=words, registry=_REGISTRY
+            commands, prog=program, description=description, args=words, registry=_REGISTRY
         )
-    except (ValueError, TypeError, FileNotFoundError, ImportError, StarCraftUnavailable) as error:
+    except (ValueError, TypeError, OSError, ImportError, StarCraftUnavailable) as error:
         Console(stderr=True).print(f"smix-pz: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(2) from error
     except KeyboardInterrupt:

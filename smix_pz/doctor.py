@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Finding", "findings", "main", "report", "starcraft_findings"]
+__all__ = ["Finding", "Notice", "findings", "main", "read_notice", "report", "starcraft_findings"]
 
 SMAC_SOURCE = "git+https://github.com/oxwhirl/smac.git"
 INSTALL_SMAC = f"pip install --no-deps {SMAC_SOURCE}"
@@ -40,6 +41,42 @@ DEFAULT_FOLDERS = {
     "Windows": "C:/Program Files (x86)/StarCraft II",
 }
 BINARIES = {"Linux": "SC2_x64", "Darwin": "SC2.app/Contents/MacOS/SC2", "Windows": "SC2_x64.exe"}
+
+
+# The stand-in for StarCraft II (smix_pz.standin) is known by a notice in its folder.
+STANDIN_NAME = "smix standin"
+STANDIN_NOTICE = "smix-standin.json"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a stand-in's folder says of itself.
+
+    Attributes:
+        title: what it calls itself, such as "smix standin r1".
+        smix_pz: version of the package that wrote the folder.
+        build: number in the name of its folder `Versions/Base<build>`. Blizzard has no such build.
+        python: the interpreter that the launcher starts.
+        preset, jitter: of the battles.
+    """
+
+    title: str
+    smix_pz: str
+    build: int
+    python: str
+    preset: str
+    jitter: float
+
+
+def read_notice(folder: Path) -> Notice | None:
+    """The notice of a folder; None where it holds none, or a damaged one."""
+    try:
+        values = json.loads((folder / STANDIN_NOTICE).read_text(encoding="utf-8"))
+        values.pop("about", None)
+        notice = Notice(**values)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return notice if str(notice.title).startswith(STANDIN_NAME) else None
 
 
 @dataclass(frozen=True)
@@ -212,6 +249,15 @@ def starcraft_folder() -> tuple[Path, str]:
     return Path(default).expanduser(), "SC2PATH is not set"
 
 
+def standin() -> Notice | None:
+    """The notice of the stand-in for StarCraft II, if that is what the folder holds."""
+    return read_notice(starcraft_folder()[0])
+
+
+def _renew() -> str:
+    return f"smix-pz standin install {starcraft_folder()[0]}"
+
+
 def builds(folder: Path) -> list[int]:
     """Installed builds, oldest first, by the names of their folders `Versions/Base<build>`."""
     try:
@@ -225,6 +271,9 @@ def builds(folder: Path) -> list[int]:
 def check_folder() -> Finding:
     """StarCraft II's folder."""
     folder, why = starcraft_folder()
+    notice = standin()
+    if notice is not None:
+        return Finding("StarCraft II", True, f"{folder} ({why}): {notice.title}, not StarCraft II but smix_pz's engine")
     if folder.is_dir():
         return Finding("StarCraft II", True, f"{folder} ({why})")
     if why == "SC2PATH":
@@ -239,6 +288,9 @@ def check_builds() -> Finding:
     folder, _ = starcraft_folder()
     found = builds(folder)
     name = "StarCraft builds"
+    notice = standin()
+    if notice is not None:
+        return _check_launcher(name, folder, notice)
     if not found:
         remedy = f"unpack StarCraft II so that {folder / 'Versions'}/Base<build> exists: {GUIDE}."
         return Finding(name, False, f"none in {folder / 'Versions'}", remedy)
@@ -253,6 +305,17 @@ def check_builds() -> Finding:
     return Finding(name, True, shown)
 
 
+def _check_launcher(name: str, folder: Path, notice: Notice) -> Finding:
+    """Whether the stand-in's launcher is there, and the Python that it starts."""
+    launcher = folder / "Versions" / f"Base{notice.build:05d}" / BINARIES.get(platform.system(), BINARIES["Linux"])
+    if not os.access(launcher, os.X_OK):
+        return Finding(name, False, f"none, and no launcher {launcher}", f"{_renew()}.")
+    if not os.access(notice.python, os.X_OK):
+        found = f"none; the launcher starts {notice.python}, which is not there"
+        return Finding(name, False, found, f"{_renew()}, with the smix-pz that is to be started.")
+    return Finding(name, True, f"none; the launcher starts {notice.python}")
+
+
 def map_path(map_name: str) -> Path:
     """Where the file of one of SMAC's maps must be."""
     return starcraft_folder()[0] / "Maps" / "SMAC_Maps" / f"{map_name}.SC2Map"
@@ -261,6 +324,8 @@ def map_path(map_name: str) -> Path:
 def maps_remedy() -> str:
     """How to install SMAC's maps."""
     target = starcraft_folder()[0] / "Maps"
+    if standin() is not None:
+        return f"{_renew()}."
     return (
         f'copy the folder smac/env/starcraft2/maps/SMAC_Maps of SMAC\'s repository to "{target}" (pip does not install '
         f"it): {GUIDE}."
@@ -324,10 +389,12 @@ def report() -> str:
         verdict = "yes, on the maps that are there"
     else:
         verdict = "yes" if not game else f"no ({', '.join(game)})"
+    notice = standin()
+    plays = "StarCraft II" if notice is None else f"{notice.title}, not StarCraft II"
     lines = [str(finding) for finding in found]
     lines.append(
         f"smac_sim_v0 can run: {'yes' if not simulator else 'no (' + ', '.join(simulator) + ')'}; "
-        f"smac_v0 (StarCraft II) can run: {verdict}."
+        f"smac_v0 ({plays}) can run: {verdict}."
     )
     return "\n".join(lines)
 

@@ -314,7 +314,7 @@ class parallel_env(ParallelEnv):
                 very long runs may want that now and then); others are ignored.
 
         Raises:
-            RuntimeError: the game cannot be started.
+            RuntimeError: the game cannot be started, or is not what its folder says.
             ValueError: a negative seed. TypeError: a seed that is no integer.
         """
         relaunch = bool((options or {}).get("relaunch", False))
@@ -441,6 +441,8 @@ class parallel_env(ParallelEnv):
                         self.launches += 1
                         self._launches_of_seed += 1
                     self.smac.reset()
+                    if launching:
+                        self._found.check_running(self.game_version)
                     self._look()
                 self._running, self._untouched = True, launching
                 return

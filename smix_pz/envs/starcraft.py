@@ -25,10 +25,12 @@ from smix_pz.doctor import (
     map_path,
     maps_remedy,
     needs_python_protobuf,
+    standin,
     starcraft_findings,
     version_of,
 )
 from smix_pz.envs.checks import nearest
+from smix_pz.standin.identity import is_standin
 
 __all__ = ["Smac", "StarCraftDied", "StarCraftUnavailable", "find_smac", "import_smac", "watched"]
 
@@ -51,8 +53,9 @@ class Smac:
         make: makes a watched `StarCraft2Env` (which does not start the game yet) from its keywords.
         params: SMAC's parameters of the map: n_agents, n_enemies, limit, a_race, b_race, unit_type_bits, map_type.
         crashes: exceptions that mean that the game's process is lost.
-        rules: what plays, such as "StarCraft II build 75689".
+        rules: what plays, such as "StarCraft II build 75689", or "smac on smix standin r1".
         versions: of the packages.
+        standin: what the game's folder calls itself if it is a stand-in (docs/standin.md); None: StarCraft II.
     """
 
     make: Callable[..., Any]
@@ -60,6 +63,18 @@ class Smac:
     crashes: tuple[type[BaseException], ...]
     rules: str
     versions: Mapping[str, str | None] = field(default_factory=dict)
+    standin: str | None = None
+
+    def check_running(self, game_version: str | None) -> None:
+        """Raise StarCraftUnavailable if the game that was started calls itself something else than its folder does:
+        records would name the wrong engine."""
+        running = game_version if game_version is not None and is_standin(game_version) else None
+        if running != self.standin:
+            raise StarCraftUnavailable(
+                f"smac_v0 cannot run: the game that was started calls itself {game_version!r}, but its folder says "
+                f"{self.standin or 'StarCraft II'!r}. Remedy: `smix-pz standin install` renews a stand-in's folder "
+                "(needed after each update of smix_pz that changes its rules)."
+            )
 
 
 def import_smac() -> type:
@@ -127,7 +142,9 @@ def find_smac(map_name: str, game_version: str | None = None) -> Smac:
             "it, such as smac and smacv2, cannot be imported in one process: use one of them."
         ) from error
     versions = {"smac": version_of("smac"), "pysc2": version_of("pysc2")}
-    return Smac(made, registry[map_name], _crashes(), f"StarCraft II build {build}", versions)
+    notice = standin()
+    rules = f"StarCraft II build {build}" if notice is None else f"smac on {notice.title}"
+    return Smac(made, registry[map_name], _crashes(), rules, versions, None if notice is None else notice.title)
 
 
 def _check_version(game_version: str | None) -> int:
