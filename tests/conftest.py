@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Blizzard's messages (pysc2 in the tests of the stand-in) load with this one alone, and only if it is chosen before
+# anything imports protobuf, which TensorBoard does.
+os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+
 import torch
 from hypothesis import HealthCheck, settings
 

@@ -21,7 +21,8 @@ from smix_pz.standin.server import listen, say, serve
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve one client; the exit status is 0 when it is gone, 2 for a bad command line or a port that is taken."""
-    parser = argparse.ArgumentParser(prog="SC2_x64 (smix standin)", allow_abbrev=False)
+    # No help: "-h" would be found in "-headlessNoRender".
+    parser = argparse.ArgumentParser(prog="SC2_x64 (smix standin)", allow_abbrev=False, add_help=False)
     parser.add_argument("-listen", default="127.0.0.1")
     parser.add_argument("-port", type=int, required=True)
     parser.add_argument("-tempDir")
