@@ -381,9 +381,10 @@ class World:
     def start_raw(self) -> Any:
         """The map: StartRaw with sizes and grids.
 
-        The pathing grid has one bit for each cell, rows from south to north, the first cell in a byte's highest bit,
-        as in game versions from 4.8 on. Terrain height has one byte for each cell, rows from north to south, as in
-        versions before: SMAC turns it over in any case, and so reads what the engine holds (docs/standin.md).
+        Rows of all grids run from south to north. The pathing grid has one bit for each cell, the first one in a
+        byte's highest bit, as in newer versions of the game. SMAC's class turns the terrain height over, as older
+        versions needed, so its option `obs_terrain_height` sees a mirrored map (docs/standin.md); its pictures expect
+        the rows as they are here.
         """
         enums, terrain = self._messages, self.scenario.terrain
         size = enums.Size2DI(x=MAP_SIZE, y=MAP_SIZE)
@@ -393,7 +394,7 @@ class World:
             map_size=size,
             pathing_grid=enums.ImageData(bits_per_pixel=1, size=size, data=pathing),
             terrain_height=enums.ImageData(
-                bits_per_pixel=8, size=size, data=np.ascontiguousarray(terrain.height.T[::-1]).tobytes()
+                bits_per_pixel=8, size=size, data=np.ascontiguousarray(terrain.height.T).tobytes()
             ),
             placement_grid=enums.ImageData(bits_per_pixel=1, size=size, data=bytes(MAP_SIZE**2 // 8)),
             playable_area=corners,

@@ -55,7 +55,7 @@ def grids(info):
     bits = [byte >> (7 - n) & 1 for byte in raw.pathing_grid.data for n in range(8)]
     pathable = [[bits[y * width + x] for y in range(tall)] for x in range(width)]
     data = raw.terrain_height.data
-    height = [[data[(tall - 1 - y) * width + x] for y in range(tall)] for x in range(width)]
+    height = [[data[y * width + x] for y in range(tall)] for x in range(width)]
     return pathable, height
 
 

@@ -28,7 +28,7 @@ OPTIONS = {
     "3s5z": {"reward_only_positive": False},
     "MMM": {"obs_all_health": False, "obs_own_health": False, "state_timestep_number": True},
     "8m": {"reward_sparse": True},
-    "2c_vs_64zg": {"obs_terrain_height": True, "obs_pathing_grid": True},
+    "2c_vs_64zg": {"obs_pathing_grid": True},
     "2m_vs_1z": {"move_amount": 1.5},
 }
 
@@ -99,3 +99,15 @@ def twin_health(twin):
     kinds, units = twin.battles.scenario.kinds, twin.battles.scenario.unit_kind
     enemies = kinds[units[twin.battles.scenario.n_agents :]]
     return (enemies["health"] + enemies["shield"]).sum()
+
+
+def test_smac_reads_terrain_height_upside_down(standin_folder):
+    """As it does with newer versions of the game; on maps that are symmetric nothing is to be seen of it."""
+    smac = import_smac()(map_name="2c_vs_64zg")
+    try:
+        smac.reset()
+        height = smac_sim_v0.parallel_env("2c_vs_64zg").battles.scenario.terrain.height
+        assert (height != height[:, ::-1]).any()
+        np.testing.assert_allclose(smac.terrain_height * 255, height[:, ::-1])
+    finally:
+        smac.close()
