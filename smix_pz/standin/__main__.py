@@ -15,7 +15,9 @@ import signal
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
+from smix_pz.files import write_text
 from smix_pz.standin.server import listen, say, serve
 
 
@@ -48,11 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     game = Game(given.preset, given.jitter)
     say(f"{game.title}: this is not StarCraft II but smix_pz's embedded engine, on {given.listen} port {given.port}.")
     times: dict[str, float] = defaultdict(float)
-    serve(listener, game, parent=given.parent, times=times)
     if given.times:
-        with open(given.times, "w", encoding="utf-8") as file:
-            json.dump(times, file)
+        signal.signal(signal.SIGTERM, _leave)  # pysc2 sends it right after "quit"; the times are still to be written
+    try:
+        serve(listener, game, parent=given.parent, times=times)
+    finally:
+        if given.times:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            write_text(Path(given.times), json.dumps(times))
     return 0
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Game:
     Attributes:
         title: what it calls itself.
         over: whether the client asked it to quit.
+        asked: kind of the last request, such as "step"; "" where it could not be read.
 
     Args:
         preset, jitter: of the battles, see `smac_sim_v0`.
@@ -49,6 +50,7 @@ class Game:
         self._preset, self._jitter = preset, jitter
         self.title = title(RULES, preset)
         self.over = False
+        self.asked = ""
         self._world: World | None = None
         self._created: Any = None  # the RequestCreateGame
         self._options: Any = None  # of the RequestJoinGame
@@ -56,6 +58,7 @@ class Game:
     def answer(self, data: bytes) -> bytes:
         """The serialized Response to a serialized Request. Errors become responses; none is raised."""
         response = self._messages.Response()
+        self.asked = ""
         try:
             try:
                 request = self._messages.Request.FromString(data)
@@ -76,6 +79,7 @@ class Game:
 
     def _respond(self, request: Any, response: Any) -> None:
         name = request.WhichOneof("request")
+        self.asked = name or ""
         if name is None:
             raise Refused("The request asks for nothing.")
         handler = self._handlers.get(name)

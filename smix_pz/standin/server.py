@@ -77,7 +77,7 @@ def serve(
         game: what answers.
         parent: process whose end is the server's end too; None: nobody's.
         times: raised by seconds spent waiting for the client ("waiting"), on websocket frames and sockets
-            ("websocket"), and on answers ("answering"); "requests" counts those.
+            ("websocket"), and on answers ("answering step" and so on, by kind of request); "requests" counts those.
     """
     client = _accept(listener, parent)
     if client is None:
@@ -119,7 +119,8 @@ def _converse(connection: _Connection, game: Game, times: dict[str, float]) -> N
         received = clock()
         answer = game.answer(message)
         answered = clock()
-        times["answering"] += answered - received
+        times[f"answering {game.asked}"] += answered - received
+        times[f"requests {game.asked}"] += 1
         times["websocket"] += received - started - (connection.waited - waited)
         times["requests"] += 1
         waited = connection.waited

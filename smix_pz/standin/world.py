@@ -15,6 +15,8 @@ Three things differ between the two and are dealt with here:
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +72,13 @@ ATTRIBUTES = {
 }
 RACES = {"T": "Terran", "P": "Protoss", "Z": "Zerg"}
 MOST_DIGITS = 3  # of an offset that a client may have meant
+TURNS_AFTER = 1e-4  # cells that a unit must have gone to be seen facing another way
+_FLOAT = struct.Struct("f")
+# Columns of UNIT that an observation needs.
+SEEN = (
+    *("health", "shield", "energy", "cooldown", "x", "y", "held", "target"),
+    *("order", "order_target", "order_x", "order_y"),
+)
 
 
 def shown(values: np.ndarray) -> np.ndarray:
@@ -89,7 +98,7 @@ def restored(point: float, seen: float, exact: float) -> float:
     """
     for digits in range(MOST_DIGITS + 1):
         offset = round(point - seen, digits)
-        if float(np.float32(seen + offset)) == point:
+        if _FLOAT.unpack(_FLOAT.pack(seen + offset))[0] == point:  # as a 32-bit float
             return exact + offset
     return point
 
@@ -129,9 +138,11 @@ class World:
         allies = np.argsort(scenario.created[: scenario.n_agents])
         self._listed: list[int] = [*allies.tolist(), *range(scenario.n_agents, count)]
         height = scenario.terrain.height / 255 * 32 - 16
-        self._ground = np.vstack([height, height[-1:]])  # [33, 32]: a place on the eastern edge has a height too
-        self._aloft = np.where(scenario.kinds["flying"][scenario.unit_kind] == 1, FLYING_HEIGHT, 0.0)
-        self._visible = self._map_state()
+        self._ground: list[list[float]] = height.tolist()
+        self._aloft: list[float] = (FLYING_HEIGHT * scenario.kinds["flying"][scenario.unit_kind]).tolist()
+        self._seen = self._units[list(SEEN)]  # a view
+        self._exact = np.zeros((2, count))
+        self._frame = self._draw_frame()
         self.loop = 0
         self._fillings = 0
         self._spawn()
@@ -145,15 +156,15 @@ class World:
         self._empty_for = 0
         self._condemned: set[int] = set()
         self._errors: list[tuple[int, int, int]] = []
-        units, scenario = self._units, self.scenario
+        scenario = self.scenario
         first = self._fillings & ((1 << TAG_SHIFT) - 1)
         self.tags = [((FIRST_TAG + index) << TAG_SHIFT) | first for index in range(scenario.n_units)]
         self._index = {tag: index for index, tag in enumerate(self.tags)}
-        self._at_last = np.ones(scenario.n_units, bool)  # who lived when it was last observed
+        self._at_last = set(range(scenario.n_units))  # who lived when it was last observed
         self._remember_places()
-        # Allies look east and enemies west, until they move or fight.
-        self._facing = np.where(units["owner"] == 0, 0.0, np.pi)
-        self._drawn = [self._draw(index) for index in range(scenario.n_units)]
+        self._faced_at: list[tuple[float, float]] = list(zip(*self._exact.tolist(), strict=True))
+        drawn = [self._draw(index) for index in range(scenario.n_units)]
+        self._drawn = [(unit, unit.pos) for unit in drawn]
         self._orders_drawn: list[Any] = [None] * scenario.n_units
 
     def restart(self) -> None:
@@ -236,8 +247,8 @@ class World:
             unit["order"] = ORDER_HEAL if ability == HEAL else ORDER_ATTACK
         else:
             unit["order"] = ORDER_MOVE if ability == MOVE else ORDER_ATTACK_MOVE
-            unit["order_x"] = restored(point.x, float(self._x[index]), float(self._exact_x[index]))
-            unit["order_y"] = restored(point.y, float(self._y[index]), float(self._exact_y[index]))
+            unit["order_x"] = restored(point.x, float(self._places[0, index]), float(self._exact[0, index]))
+            unit["order_y"] = restored(point.y, float(self._places[1, index]), float(self._exact[1, index]))
 
     def _failed(self, command: Any, result: int, tag: int = 0) -> int:
         """Note a command that was refused, for the next observation."""
@@ -258,6 +269,7 @@ class World:
             unit_type=self.unit_types[index],
             owner=ALLY if ally else ENEMY,
             pos=enums.Point(),
+            facing=0.0 if ally else math.pi,  # until it moves or fights
             radius=kind["radius"],
             build_progress=1.0,
             cloak=enums.CloakState.NotCloaked,
@@ -281,92 +293,67 @@ class World:
 
     def observe(self, response: Any) -> None:
         """Fill a ResponseObservation with what there is to see: everything, since the maps have no fog."""
-        units = self._units
-        alive = units["health"] > 0.0
-        self._turn(alive)
+        response.CopyFrom(self._frame)
         self._remember_places()
-        x, y = self._x, self._y
-        z = self._ground[x.astype(np.int64), np.minimum(y.astype(np.int64), MAP_SIZE - 1)] + self._aloft
-        seen = response.observation
-        seen.game_loop = self.loop
-        seen.player_common.CopyFrom(self._player_common(alive))
-        raw = seen.raw_data
-        raw.player.camera.x, raw.player.camera.y, raw.player.camera.z = MAP_SIZE / 2, MAP_SIZE / 2, 0.0
-        raw.map_state.CopyFrom(self._visible)
-        columns = {
-            name: units[name].tolist()
-            for name in ("health", "shield", "energy", "cooldown", "target", "order", "order_target")
-        }
-        xs, ys, zs, facing = x.tolist(), y.tolist(), z.tolist(), self._facing.tolist()
-        health, shield, energy = columns["health"], columns["shield"], columns["energy"]
+        xs, ys = self._places.tolist()
+        rows, agents, living = self._seen.tolist(), self.scenario.n_agents, set()
         drawn = []
         for index in self._listed:
-            if health[index] <= 0.0:
+            health, shield, energy, cooldown, x, y, held, target, order, order_target, order_x, order_y = rows[index]
+            if health <= 0.0:
                 continue
-            unit = self._drawn[index]
-            pos = unit.pos
-            pos.x, pos.y, pos.z = xs[index], ys[index], zs[index]
-            unit.facing = facing[index]
-            unit.health, unit.shield, unit.energy = health[index], shield[index], energy[index]
-            if index < self.scenario.n_agents:  # the game tells these of one's own units alone
-                unit.weapon_cooldown = columns["cooldown"][index]
-                self._draw_order(index, unit, columns["order"][index], columns["order_target"][index])
-                target = columns["target"][index]
+            living.add(index)
+            unit, pos = self._drawn[index]
+            pos.x, pos.y, pos.z = xs[index], ys[index], self._ground[int(x)][int(y)] + self._aloft[index]
+            unit.health, unit.shield, unit.energy = health, shield, energy
+            # Units face whom they fight, or else where they have gone since they were last seen.
+            before_x, before_y = self._faced_at[index]
+            to_x, to_y = rows[target][4:6] if held and target >= 0 else (2 * x - before_x, 2 * y - before_y)
+            if abs(to_x - x) + abs(to_y - y) > TURNS_AFTER:
+                unit.facing = math.atan2(to_y - y, to_x - x) % math.tau
+            self._faced_at[index] = (x, y)
+            if index < agents:  # the game tells these of one's own units alone
+                unit.weapon_cooldown = cooldown
                 unit.engaged_target_tag = self.tags[target] if target >= 0 else 0
+                now = (order, order_target, order_x, order_y)
+                if now != self._orders_drawn[index]:
+                    self._orders_drawn[index] = now
+                    self._draw_order(unit, *now)
             drawn.append(unit)
-        raw.units.extend(drawn)
-        died = self._at_last & ~alive
-        if died.any():
-            raw.event.dead_units.extend(self.tags[index] for index in np.flatnonzero(died))
-        self._at_last = alive
+        seen = response.observation
+        seen.game_loop = self.loop
+        seen.player_common.army_count = sum(index < agents for index in living)
+        seen.raw_data.units.extend(drawn)
+        if len(living) < len(self._at_last):
+            seen.raw_data.event.dead_units.extend(self.tags[index] for index in sorted(self._at_last - living))
+            self._at_last = living
         for tag, ability, result in self._errors:
             response.action_errors.add(unit_tag=tag, ability_id=ability, result=result)
         self._errors.clear()
 
     def _remember_places(self) -> None:
-        """Where the client sees the units from now on, and where they are in truth."""
-        self._exact_x, self._exact_y = self._units["x"].copy(), self._units["y"].copy()
-        self._x, self._y = shown(self._exact_x), shown(self._exact_y)
+        """Where the client sees the units from now on, and where they are in truth; both [2, U]."""
+        self._exact[0], self._exact[1] = self._units["x"], self._units["y"]
+        self._places = shown(self._exact)
 
-    def _turn(self, alive: np.ndarray) -> None:
-        """Units face whom they fight, or else where they have gone since they were last seen."""
-        x, y, targets = self._units["x"], self._units["y"], self._units["target"]
-        dx, dy = x - self._exact_x, y - self._exact_y
-        fights = alive & (targets >= 0) & (self._units["held"] == 1)
-        dx = np.where(fights, x[targets] - x, dx)
-        dy = np.where(fights, y[targets] - y, dy)
-        turned = alive & (np.abs(dx) + np.abs(dy) > 1e-4)
-        self._facing[turned] = np.arctan2(dy[turned], dx[turned]) % (2 * np.pi)
-
-    def _draw_order(self, index: int, unit: Any, order: int, target: int) -> None:
-        row = self._units[index]
-        point = (float(row["order_x"]), float(row["order_y"])) if order in WITH_POINT else None
-        now = (order, target, point)
-        if now == self._orders_drawn[index]:
-            return
-        self._orders_drawn[index] = now
+    def _draw_order(self, unit: Any, order: int, target: int, x: float, y: float) -> None:
         del unit.orders[:]
         if order in WITH_TARGET and target >= 0:
             unit.orders.add(ability_id=ABILITY_OF_ORDER[order], target_unit_tag=self.tags[target])
-        elif point is not None:
-            where = self._messages.Point(x=point[0], y=point[1], z=0.0)
+        elif order in WITH_POINT:
+            where = self._messages.Point(x=x, y=y, z=0.0)
             unit.orders.add(ability_id=ABILITY_OF_ORDER[order], target_world_space_pos=where)
 
-    def _player_common(self, alive: np.ndarray) -> Any:
-        army = int(alive[: self.scenario.n_agents].sum())
-        return self._messages.PlayerCommon(
-            player_id=ALLY,
-            minerals=0,
-            vespene=0,
-            food_cap=0,
-            food_used=0,
-            food_army=0,
-            food_workers=0,
-            idle_worker_count=0,
-            army_count=army,
-            warp_gate_count=0,
-            larva_count=0,
+    def _draw_frame(self) -> Any:
+        """A ResponseObservation with what is the same in all of them."""
+        enums = self._messages
+        common = dict.fromkeys(
+            ("minerals", "vespene", "food_cap", "food_used", "food_army", "food_workers", "idle_worker_count"), 0
         )
+        player = enums.PlayerCommon(player_id=ALLY, army_count=0, warp_gate_count=0, larva_count=0, **common)
+        camera = enums.Point(x=MAP_SIZE / 2, y=MAP_SIZE / 2, z=0.0)
+        raw = enums.ObservationRaw(player=enums.PlayerRaw(camera=camera), map_state=self._map_state())
+        return enums.ResponseObservation(observation=enums.Observation(player_common=player, raw_data=raw))
 
     def _map_state(self) -> Any:
         """Everything is visible (2), and nowhere is creep: the engine does not model it."""

@@ -270,8 +270,8 @@ def test_times_are_written(server, tmp_path):
     connection.close()
     assert server.is_gone()
     times = json.loads((tmp_path / "times.json").read_text())
-    assert times["requests"] == 5
-    assert all(times[name] > 0 for name in ("answering", "websocket", "waiting"))
+    assert times["requests"] == times["requests ping"] == 5
+    assert all(times[name] > 0 for name in ("answering ping", "websocket", "waiting"))
 
 
 def test_many_side_by_side(tmp_path):
