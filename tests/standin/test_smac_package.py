@@ -1,7 +1,7 @@
 """SMAC's own class on the stand-in: what it computes equals smac_sim_v0 on the same seed and actions, on every map.
 
 Needs the public `smac` package, which is on no registry; docs/standin.md says with which commit this was run, and how
-often. STANDIN_STEPS is how many steps each map is played (at least four episodes).
+often. STANDIN_STEPS is how many steps each map is played (at least four episodes), STANDIN_LOG a file for the counts.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def test_same_fight_two_readers(map_name, options, standin_folder):
         smac.close()
     assert len(skipped) <= 1 + steps // 100, f"{len(skipped)} of {steps} steps were too close to a limit"
     assert smac.max_reward == pytest.approx(smac.n_enemies * 10 + 200 + twin_health(twin))
-    print(f"{map_name}: {steps} steps, {episodes} episodes, {len(skipped)} skipped, ends {sorted(ends)}")
+    if "STANDIN_LOG" in os.environ:
+        with open(os.environ["STANDIN_LOG"], "a") as file:
+            file.write(f"{map_name} {options} {steps} steps, {episodes} episodes, {len(skipped)} skipped, {ends}\n")
 
 
 def twin_health(twin):
