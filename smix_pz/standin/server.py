@@ -30,6 +30,7 @@ __all__ = ["check_loopback", "listen", "serve", "serve_by_hand"]
 ENDPOINT = "/sc2api"
 LARGEST_MESSAGE = 64 * 2**20  # bytes; a map's file is in the request that creates a game
 WATCH_EVERY = 1.0  # seconds between two looks whether the parent lives
+UNCALLED = 900.0  # a launcher's server that nobody has called for so many seconds ends; pysc2 tries for 360
 
 
 def check_loopback(host: str) -> str:
@@ -133,9 +134,10 @@ def _converse(connection: _Connection, game: Game, times: dict[str, float]) -> N
 
 
 def _accept(listener: socket.socket, parent: int | None) -> socket.socket | None:
-    """The first client; None if the parent has ended."""
+    """The first client; None if the parent has ended, perhaps before this process could know it: nobody calls then."""
+    deadline = time.monotonic() + UNCALLED
     while not select.select([listener], [], [], WATCH_EVERY)[0]:
-        if _orphaned(parent):
+        if _orphaned(parent) or (parent is not None and time.monotonic() > deadline):
             return None
     return listener.accept()[0]
 

@@ -12,12 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from smix_pz.standin import server as server_module
 from smix_pz.standin.messages import load_messages
-from smix_pz.standin.server import check_loopback, listen
+from smix_pz.standin.server import check_loopback, listen, serve
 
 websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
 
@@ -249,6 +251,21 @@ def test_the_server_ends_with_the_process_that_started_it(server, connected):
         parent.kill()
         parent.wait()
         parent.stdout.close()
+
+
+def test_a_launchers_server_that_nobody_calls_ends(monkeypatch):
+    """The parent may have ended before the launcher could see who it was. By hand it waits for ever."""
+    monkeypatch.setattr(server_module, "UNCALLED", 0.1)
+    monkeypatch.setattr(server_module, "WATCH_EVERY", 0.05)
+    with contextlib.closing(listen("127.0.0.1", 0)) as listener:
+        serve(listener, None, parent=os.getppid())
+        waiting = threading.Thread(target=serve, args=(listener, None), daemon=True)
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        socket.create_connection(listener.getsockname()).close()
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
 
 
 def test_a_temporary_folder_with_something_in_it_stays(server):
