@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,10 +49,8 @@ LAUNCHER = """\
 # {title}: not StarCraft II, but smix_pz's embedded engine in its place. See README.txt three folders up.
 # Settings of the client's own Python are not this Python's.
 cd "$(dirname "$0")" || exit 1
-unset PYTHONHOME PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION
-PYTHONPATH={path}
-export PYTHONPATH
-exec {python} -m smix_pz.standin --parent "$PPID" --preset {preset} --jitter {jitter} "$@"
+unset PYTHONHOME PYTHONPATH PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION
+{path}exec {python} -m smix_pz.standin --parent "$PPID" --preset {preset} --jitter {jitter} "$@"
 """
 
 PLACEHOLDER = """\
@@ -115,7 +114,7 @@ def install(folder: Path, preset: str = "liberty", jitter: float = 0.1, versions
     write_text(folder / "README.txt", README.format(title=name, version=__version__, python=sys.executable))
     launcher = LAUNCHER.format(
         title=name,
-        path=shlex.quote(str(Path(smix_pz.__file__).parent.parent)),
+        path=_path_line(),
         python=shlex.quote(sys.executable),
         preset=preset,
         jitter=jitter,
@@ -130,6 +129,18 @@ def install(folder: Path, preset: str = "liberty", jitter: float = 0.1, versions
     for map_name in MAPS:
         write_text(folder / "Maps" / "SMAC_Maps" / f"{map_name}.SC2Map", PLACEHOLDER.format(name=map_name))
     return notice
+
+
+def _path_line() -> str:
+    """A line of the launcher that makes this package importable, where it is not installed.
+
+    Not otherwise: site-packages on PYTHONPATH stand before the standard library, and the obsolete enum34, which pysc2
+    asks for, would then hide Python's own enum.
+    """
+    words = [sys.executable, "-I", "-c", "import importlib.util as u; raise SystemExit(u.find_spec('smix_pz') is None)"]
+    if subprocess.run(words, check=False, capture_output=True).returncode == 0:
+        return ""
+    return f"export PYTHONPATH={shlex.quote(str(Path(smix_pz.__file__).parent.parent))}\n"
 
 
 def _builds(versions: tuple[str, ...]) -> set[int]:

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import smix_pz
 from smix_pz import cli, doctor
 from smix_pz.envs.battle.maps import MAPS
 from smix_pz.envs.battle.state import RULES
@@ -42,7 +44,7 @@ def test_the_launcher_starts_whatever_surrounds_it(tmp_path):
     folder.install(place)
     hostile = tmp_path / "hostile"
     hostile.mkdir()
-    for name in ("numpy", "smix_pz", "websockets", "numba"):
+    for name in ("numpy", "smix_pz", "websockets", "numba", "enum"):
         (hostile / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
     surroundings = {
         **os.environ,
@@ -54,6 +56,16 @@ def test_the_launcher_starts_whatever_surrounds_it(tmp_path):
         **{"env": surroundings, "cwd": hostile, "capture_output": True, "text": True, "check": False, "timeout": 60},
     )
     assert done.returncode == 2 and "loopback" in done.stderr
+
+
+def test_site_packages_are_put_before_the_standard_library_only_where_they_must(tmp_path, monkeypatch):
+    """pysc2 asks for enum34, whose enum would hide Python's own."""
+    folder.install(tmp_path / "SC2")
+    launcher = tmp_path / "SC2" / "Versions" / "Base99999" / "SC2_x64"
+    assert "export PYTHONPATH" not in launcher.read_text()
+    monkeypatch.setattr(folder.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1))
+    folder.install(tmp_path / "SC2")
+    assert f"export PYTHONPATH={Path(smix_pz.__file__).parent.parent}\n" in launcher.read_text()
 
 
 def test_it_is_renewed(tmp_path):
