@@ -89,7 +89,7 @@ class TrainConfig(Hyperparameters):
     """Environment: one of ours, a PettingZoo registry id, or module:callable."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment."""
-    team_reward: Literal["mean", "sum"] | None = None
+    team_reward: Literal["mean", "sum", "first"] | None = None
     """How agents' unlike rewards become the team's; None: they have to be equal."""
     episode_limit: int | None = None
     """Steps after which an episode is truncated; None: the environment's own."""

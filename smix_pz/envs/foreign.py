@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from smix_pz.version import __version__
 
 RewardRule = str | Callable[[dict[str, float]], float] | None
 
+MOST_COMBINATIONS = 512  # of a MultiDiscrete action space
 LIMIT_ATTRIBUTES = ("episode_limit", "max_cycles", "max_steps", "max_episode_steps")
 PARALLEL_MEMBERS = ("possible_agents", "reset", "step", "observation_space", "action_space")
 
@@ -26,9 +28,16 @@ def shared_reward(rewards: dict[str, float]) -> float:
     (first, value), *others = rewards.items()
     for other, another in others:
         if another != value:
+            opposed = (
+                " Some gain what others lose: if this is a game of sides against each other, no team can play it; hold "
+                "the other side's agents inside the environment, or take a cooperative one."
+                if min(rewards.values()) < 0 < max(rewards.values())
+                else ""
+            )
             raise ValueError(
                 f"the agents are paid unlike rewards: {first} {value!r}, {other} {another!r}. A team has one reward: "
-                'say how to make it with reward="mean", reward="sum" or a callable from {agent: reward} to a number.'
+                'say how to make it with reward="mean", "sum", "first" or a callable from {agent: reward} to a number '
+                f"(--team-reward on the command line).{opposed}"
             )
     return value
 
@@ -36,6 +45,7 @@ def shared_reward(rewards: dict[str, float]) -> float:
 REWARD_RULES: Mapping[str, Callable[[dict[str, float]], float]] = {
     "mean": lambda rewards: sum(rewards.values()) / len(rewards),
     "sum": lambda rewards: sum(rewards.values()),
+    "first": lambda rewards: next(iter(rewards.values())),
 }
 
 
@@ -46,17 +56,14 @@ def reward_function(rule: RewardRule) -> Callable[[dict[str, float]], float]:
     if callable(rule):
         return rule
     if not isinstance(rule, str):
-        raise TypeError(f'reward must be None, "mean", "sum" or a callable from {{agent: reward}}, got {rule!r}.')
+        raise TypeError(
+            f'reward must be None, "mean", "sum", "first" or a callable from {{agent: reward}}, got {rule!r}.'
+        )
     return REWARD_RULES[check_choice("reward rule", rule, REWARD_RULES)]
 
 
 def check_parallel(env: Any) -> None:
     """Raise TypeError unless `env` is a ParallelEnv (or looks like one), ValueError if it has no agents."""
-    if isinstance(env, AECEnv):
-        raise TypeError(
-            f"{env} is a turn-based (AEC) environment, expected a ParallelEnv: use its module's parallel_env, or "
-            "pettingzoo.utils.conversions.aec_to_parallel where agents act at the same time."
-        )
     if not isinstance(env, ParallelEnv):
         missing = [name for name in PARALLEL_MEMBERS if not hasattr(env, name)]
         if missing:
@@ -65,15 +72,43 @@ def check_parallel(env: Any) -> None:
         raise ValueError(f"{env} names no possible_agents: a team needs to know its agents before it plays.")
 
 
-def discrete_space(env: Any, agent: Any) -> spaces.Discrete:
-    """The agent's action space; TypeError naming the agent and the space if it is not Discrete."""
-    space = env.action_space(agent)
-    if not isinstance(space, spaces.Discrete):
-        raise TypeError(
-            f"the action space of {agent} is {space}, expected Discrete: the algorithms choose one action of a few. "
-            "Many environments have an argument for that, such as continuous_actions=False."
-        )
-    return space
+class ActionReader:
+    """Translates an agent's actions: the learner's index, 0 to n - 1, to what the environment takes.
+
+    A small MultiDiscrete space is enumerated, its last number counting fastest.
+
+    Raises:
+        TypeError: another kind of space, naming the agent and the space. ValueError: too many combinations.
+    """
+
+    def __init__(self, env: Any, agent: Any) -> None:
+        space = env.action_space(agent)
+        self._start = 0
+        self._shape: tuple[int, ...] = ()
+        if isinstance(space, spaces.Discrete):
+            self.n, self._start = int(space.n), int(space.start)
+            return
+        if not isinstance(space, spaces.MultiDiscrete):
+            raise TypeError(
+                f"the action space of {agent} is {space}, expected Discrete, or a small MultiDiscrete: the algorithms "
+                "choose one action of a few. Many environments have an argument for that, such as "
+                "continuous_actions=False; with continuous actions none of the algorithms here can be used."
+            )
+        self._shape = tuple(int(n) for n in np.ravel(space.nvec))
+        self._first, self._layout, self._dtype = np.ravel(space.start), space.nvec.shape, space.dtype
+        self.n = math.prod(self._shape)
+        if self.n > MOST_COMBINATIONS:
+            raise ValueError(
+                f"the action space of {agent} is {space}, {self.n} combinations; at most {MOST_COMBINATIONS} are "
+                "enumerated. Fewer choices, or an environment that takes them one after the other, would work."
+            )
+
+    def __call__(self, index: int) -> Any:
+        """The environment's action number `index`."""
+        if not self._shape:
+            return index + self._start
+        numbers = np.array(np.unravel_index(index, self._shape)) + self._first
+        return numbers.reshape(self._layout).astype(self._dtype)
 
 
 def flat_box(space: spaces.Space, what: str) -> spaces.Box:
@@ -138,8 +173,12 @@ def find_state_space(env: Any) -> spaces.Space | None:
 
 
 def find_episode_limit(env: Any) -> int:
-    """The environment's own limit; ValueError asking for one if no attribute of `LIMIT_ATTRIBUTES` gives it."""
-    for source in (env, getattr(env, "unwrapped", env)):
+    """The environment's own limit; ValueError asking for one if no attribute of `LIMIT_ATTRIBUTES` gives it.
+
+    PettingZoo's sisl and butterfly environments keep theirs in the game that they hold as `env`.
+    """
+    base = getattr(env, "unwrapped", env)
+    for source in (env, base, getattr(base, "env", None)):
         for name in LIMIT_ATTRIBUTES:
             value = getattr(source, name, None)
             if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0:

@@ -141,9 +141,7 @@ def _make_team(
     source: Source, reward: RewardRule, episode_limit: int | None, env_kwargs: Mapping[str, Any]
 ) -> gymnasium.Env:
     made = source.factory(**env_kwargs)
-    if isinstance(made, gymnasium.Env):
-        if not isinstance(made.unwrapped, TeamEnv):
-            raise TypeError(f"expected a ParallelEnv or a TeamEnv, got the Gymnasium environment {made} of one agent.")
+    if isinstance(made, gymnasium.Env) and isinstance(made.unwrapped, TeamEnv):
         if reward is not None or episode_limit is not None:
             raise ValueError("reward and episode_limit belong to the ParallelEnv's view: give them to the TeamEnv.")
         return made

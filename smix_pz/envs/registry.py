@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -151,8 +152,8 @@ def shared_arguments(env: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
 def find_source(env: Any) -> Source:
     """Turn what a user means by an environment into a `Source`.
 
-    env: one of our names or ids, an id of PettingZoo's registry, the name of a module with a `parallel_env`,
-    "module:callable", such a module, a factory, or an environment object.
+    env: one of our names or ids, an id of PettingZoo's or Gymnasium's registry (also "package:id"), the name of a
+    module with a `parallel_env`, "module:callable", such a module, a factory, or an environment object.
 
     Raises:
         ValueError: a name that stands for nothing; the nearest known one is named.
@@ -179,16 +180,26 @@ def _from_string(name: str) -> Source:
         return Source(factory, entry.env_id, factory, entry)
     if ":" in name:
         module_name, _, attribute = name.partition(":")
-        return _from_attribute(name, _import(module_name, name), attribute)
+        module = _import(module_name, name)
+        if not hasattr(module, attribute.split(".")[0]) and attribute in gymnasium.registry:
+            return _from_gymnasium(attribute)  # Gymnasium's own notation: the import has registered it
+        return _from_attribute(name, module, attribute)
     try:
         spec = find_spec(pettingzoo.parallel_registry, name)
     except PettingZooRegistryError:
         if canonical(name) in pettingzoo.aec_registry:
-            raise ValueError(f"{name!r} is turn-based (AEC) only: a team's agents must act at the same time.") from None
+            turn_based = find_spec(pettingzoo.aec_registry, name)
+            return Source(turn_based.make, turn_based.id, turn_based.make)
+        if name in gymnasium.registry:
+            return _from_gymnasium(name)
         return _from_module(_import(name, name), name)
     entry_point = spec.entry_point
     signature = _signature(*_split(entry_point)) if isinstance(entry_point, str) else entry_point
     return Source(spec.make, spec.id, signature or spec.make)
+
+
+def _from_gymnasium(name: str) -> Source:
+    return Source(partial(gymnasium.make, name), name, partial(gymnasium.make, name))
 
 
 def _from_module(module: ModuleType, name: str) -> Source:

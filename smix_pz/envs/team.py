@@ -1,4 +1,4 @@
-"""The team view: any cooperative ParallelEnv as one Gymnasium environment whose player is the whole team.
+"""The team view: any cooperative environment as one Gymnasium environment whose player is the whole team.
 
 What a learner sees: `Dict(obs [N, O], state [S], action_mask [N, A])`, actions `MultiDiscrete([A] * N)`, one reward.
 
@@ -9,24 +9,27 @@ What a learner sees: `Dict(obs [N, O], state [S], action_mask [N, A])`, actions 
   agents are counted by who was alive *before* the step.
 - The team's episode ends when no agent is left: truncated if one of the last agents was (and was not terminated too),
   else terminated. The `episode_limit` truncates as well.
+- Without a `state()`, the joined observations serve as the state; the log says so once for each environment.
+- Infos that report success as `battle_won`, `win`, `won`, `is_success` or `success` become the team's `battle_won`.
 - The masks of the last observation of a truncated episode are the environment's own, since a learner bootstraps there.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
-from pettingzoo import ParallelEnv
 
+from smix_pz.envs.adapters import as_parallel
 from smix_pz.envs.checks import check_int
 from smix_pz.envs.foreign import (
+    ActionReader,
     ObservationReader,
     RewardRule,
     check_parallel,
-    discrete_space,
     find_engine,
     find_episode_limit,
     find_state_space,
@@ -36,48 +39,61 @@ from smix_pz.envs.foreign import (
 )
 from smix_pz.envs.spec import TeamSpec, team_action_space, team_observation_space
 
-INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies", "illegal_actions", "aborted")
+INFO_KEYS = ("dead_allies", "dead_enemies", "illegal_actions", "aborted")
+WIN_KEYS = ("battle_won", "win", "won", "is_success", "success")
+
+log = logging.getLogger(__name__)
+_without_state: set[str] = set()  # environments of which the log has said so
 
 
 class TeamEnv(gymnasium.Env):
-    """A cooperative ParallelEnv seen as one team.
+    """A cooperative environment seen as one team.
 
     Args:
-        env: the environment; its `possible_agents` fix the order of the N axis.
-        reward: how the agents' rewards make the team's: None (they must be equal), "mean", "sum", or a callable from
-            {agent: reward} of the agents alive before the step to a number.
+        env: a ParallelEnv, whose `possible_agents` fix the order of the N axis; or what `smix_pz.envs.adapters` can
+            make one of: a turn-based (AEC) environment that is parallelizable, or a Gymnasium environment, of one agent
+            or of several in tuples.
+        reward: how the agents' rewards make the team's: None (they must be equal), "mean", "sum", "first" (that of the
+            first agent alive before the step), or a callable from {agent: reward} of the agents alive before the step
+            to a number.
         episode_limit: most steps in an episode; None takes the environment's own (`episode_limit`, `max_cycles`, ...).
         env_id: the name to record.
 
     Raises:
-        TypeError: not a ParallelEnv; an action space that is not Discrete; an observation that cannot be flattened;
-            reward neither a known rule nor callable.
-        ValueError: no agents; unknown reward rule; no episode limit to be found. In `step`: unlike rewards without a
+        TypeError: not a ParallelEnv, nor a way to make one; an action space that is neither Discrete nor MultiDiscrete;
+            an observation that cannot be flattened; reward neither a known rule nor callable.
+        ValueError: no agents; unknown reward rule; no episode limit to be found; a MultiDiscrete action space with too
+            many combinations. In `step`: unlike rewards without a
             rule; an action that an agent does not have. In `reset` and `step`: an agent that acts but has no legal
             action.
     """
 
     def __init__(
         self,
-        env: ParallelEnv,
+        env: Any,
         *,
         reward: RewardRule = None,
         episode_limit: int | None = None,
         env_id: str | None = None,
     ) -> None:
+        env = as_parallel(env)
         check_parallel(env)
         self.env = env
         self.reward_rule = reward_function(reward)
         self.agent_names = tuple(str(agent) for agent in env.possible_agents)
         self._names: tuple[Any, ...] = tuple(env.possible_agents)
         self._index = {agent: index for index, agent in enumerate(self._names)}
-        self._action_spaces = {agent: discrete_space(env, agent) for agent in self._names}
+        self._actions = {agent: ActionReader(env, agent) for agent in self._names}
         self._readers = {agent: ObservationReader(env.observation_space(agent), agent) for agent in self._names}
         self._state_space = find_state_space(env)
         metadata = getattr(env, "metadata", None) or {}
+        name = env_id or str(env)
+        if self._state_space is None and name not in _without_state:
+            _without_state.add(name)
+            log.info("%s has no state(): its agents' joined observations are the state.", name)
         limit = find_episode_limit(env) if episode_limit is None else check_int("episode_limit", episode_limit, 1)
         n_agents, obs_dim = len(self._names), max(reader.width for reader in self._readers.values())
-        actions = tuple(int(space.n) for space in self._action_spaces.values())
+        actions = tuple(reader.n for reader in self._actions.values())
         state_flat = None if self._state_space is None else flat_box(self._state_space, "the state")
         self.team_spec = TeamSpec(
             n_agents=n_agents,
@@ -88,7 +104,7 @@ class TeamEnv(gymnasium.Env):
             agent_names=self.agent_names,
             agent_actions=actions,
             engine=find_engine(env),
-            env_id=env_id or str(env),
+            env_id=name,
             has_win=bool(metadata.get("has_win", False)),
         )
         obs_bounds = self._padded_bounds()
@@ -144,7 +160,7 @@ class TeamEnv(gymnasium.Env):
         """Close the environment."""
         self.env.close()
 
-    def _joint_action(self, action: Any, alive: list[Any]) -> dict[Any, int]:
+    def _joint_action(self, action: Any, alive: list[Any]) -> dict[Any, Any]:
         action = np.asarray(action)
         if action.shape != (len(self._names),) or action.dtype.kind not in "iu":
             raise ValueError(
@@ -153,10 +169,10 @@ class TeamEnv(gymnasium.Env):
             )
         joint = {}
         for agent in alive:
-            index, space = int(action[self._index[agent]]), self._action_spaces[agent]
-            if not 0 <= index < space.n:
-                raise ValueError(f"action {index} of {agent} is outside its actions 0 to {space.n - 1}.")
-            joint[agent] = index + int(space.start)
+            index, reader = int(action[self._index[agent]]), self._actions[agent]
+            if not 0 <= index < reader.n:
+                raise ValueError(f"action {index} of {agent} is outside its actions 0 to {reader.n - 1}.")
+            joint[agent] = reader(index)
         return joint
 
     def _view(
@@ -183,7 +199,7 @@ class TeamEnv(gymnasium.Env):
 
     def _legal(self, agent: Any, reported: list[Any], strict: bool) -> np.ndarray:
         """Mask [A] of an agent that acts: its own actions, narrowed by every mask the environment reports."""
-        n_actions = int(self._action_spaces[agent].n)
+        n_actions = self._actions[agent].n
         legal = np.zeros(self.team_spec.n_actions, np.int8)
         legal[:n_actions] = 1
         for mask in reported:
@@ -211,9 +227,11 @@ class TeamEnv(gymnasium.Env):
         team: dict[str, Any] = {}
         for info in infos.values():
             team |= {key: info[key] for key in INFO_KEYS if isinstance(info, Mapping) and key in info}
-        if "battle_won" in team:
-            # Agents may be told one by one; the team has won if any of them has.
-            team["battle_won"] = any(bool(info.get("battle_won", False)) for info in infos.values())
+        # Agents may be told one by one; the team has won if any of them has.
+        told = [info for info in infos.values() if isinstance(info, Mapping)]
+        reports = [info[key] for info in told for key in WIN_KEYS if key in info and np.ndim(info[key]) == 0]
+        if reports:
+            team["battle_won"] = any(bool(report) for report in reports)
         if "illegal_actions" in team:
             # Each agent is told of its own since the episode's start; those who have left count on with their last.
             self._illegal |= {

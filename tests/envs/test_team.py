@@ -317,8 +317,6 @@ def test_environments_that_are_refused():
         TeamEnv(Scripted(observations, actions, frames, limit=None))
     with pytest.raises(ValueError, match="no possible_agents"):
         TeamEnv(Scripted({}, {}, frames))
-    with pytest.raises(TypeError, match="turn-based"):
-        TeamEnv(matrix_game_v0.env())
     with pytest.raises(TypeError, match="expected a ParallelEnv, got str"):
         TeamEnv("matrix_game_v0")
     with pytest.raises(ValueError, match="reward rule 'men' is not known; did you mean 'mean'"):
