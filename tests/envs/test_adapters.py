@@ -223,7 +223,7 @@ def test_a_missing_state_is_said_once(caplog, monkeypatch):
         ("mpe2.simple_spread_v3", "mean", 3, 5, 25),
         ("mpe2.simple_speaker_listener_v4", None, 2, 5, 25),
         ("mpe2.simple_reference_v3", "mean", 2, 50, 25),
-        ("sisl/pursuit-v5", "sum", 8, 5, 500),
+        ("pettingzoo.sisl.pursuit_v5", "sum", 8, 5, 500),
         ("pettingzoo.butterfly.knights_archers_zombies_v11", "sum", 4, 6, 900),
     ],
 )
