@@ -1,4 +1,4 @@
-"""The command ``smix-pz``: train, evaluate, render, study, report, envs, algorithms, standin, doctor."""
+"""The command ``smix-pz``: train, evaluate, render, export, study, report, envs, algorithms, standin, doctor."""
 
 from __future__ import annotations
 
@@ -144,6 +144,23 @@ def _render(
     for index, (total, length, won) in enumerate(zip(film.returns, film.lengths, film.won, strict=True)):
         _console().print(f"episode {index}: {ends[won]} after {length} steps, return {total:.2f}", highlight=False)
     _console().print(f"film: {film.path}", highlight=False, soft_wrap=True)
+
+
+def _export(policy: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], /) -> None:
+    """Write a trained team's network for use outside the package, as TorchScript (.pt) or ONNX (.onnx).
+
+    Args:
+        policy: a .safetensors file that training wrote.
+        out: a file that ends in .pt or .onnx (needs the extra smix-pz[onnx]).
+    """
+    from smix_pz.policy import load
+
+    trained = load(policy)
+    path, agent = trained.export(out), trained.agent
+    hidden, actions = agent.hidden_dim, agent.n_actions
+    words = f"{path}: inputs obs [M, {agent.obs_dim}], last_action [M], agent [M], hidden [M, {hidden}], "
+    words += f"mask [M, {actions}]; outputs action [M], next_hidden [M, {hidden}], q [M, {actions}]"
+    _console().print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def _doctor() -> None:
@@ -312,6 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "train": _train_from(default),
             "evaluate": _evaluate,
             "render": _render,
+            "export": _export,
             "study": _study,
             "report": _report,
             "envs": _envs,

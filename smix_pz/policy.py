@@ -19,6 +19,7 @@ from smix_pz import envs
 from smix_pz.algorithms import Algorithm
 from smix_pz.algorithms.agents import GRUAgent
 from smix_pz.config import TrainConfig
+from smix_pz.deploy import AgentNetwork, Player, export
 from smix_pz.envs import TeamSpec
 from smix_pz.envs.registry import series_arguments, shared_arguments, turns
 from smix_pz.files import atomic_path
@@ -58,6 +59,7 @@ class Policy:
             "seed": seed,
             "config": recorded_settings(config),
             "engine": dict(spec.engine),
+            "agent_names": list(spec.agent_names),
         }
         return cls(agent, dict(params), about)
 
@@ -85,6 +87,23 @@ class Policy:
             agent_qs, hidden = self.agent.step(stacked, obs, last, hidden)
         legal = torch.as_tensor(observation["action_mask"])[None] != 0
         return agent_qs.masked_fill(~legal, -torch.inf).argmax(-1)[0].numpy(), hidden
+
+    def network(self) -> AgentNetwork:
+        """The agents' network by itself, in plain PyTorch."""
+        return AgentNetwork(self.agent, self.params)
+
+    def player(self, env: Any = None) -> Player:
+        """A player for a PettingZoo loop: each agent acts from its own observations and memory.
+
+        env: the environment to be played, see `Player`; its `possible_agents` are the team. None: the agents' names of
+            training, and observations that are arrays, with masks beside them or in the infos.
+        """
+        known = self.about.get("agent_names") or [f"agent_{index}" for index in range(self.agent.n_agents)]
+        return Player(self.network(), known if env is None else list(env.possible_agents), env)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the agents' network as TorchScript (.pt) or ONNX (.onnx); see `smix_pz.deploy.export`."""
+        return export(self.network(), Path(path))
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, atomically."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
@@ -206,3 +207,18 @@ class Competitive(Constant):
     def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
         observations, _, over, cut, infos = super().step(actions)
         return observations, {"agent_0": 1.0, "agent_1": -1.0}, over, cut, infos
+
+
+class Dice(gymnasium.Env):
+    """One agent, two numbers to choose; paid their sum."""
+
+    observation_space = spaces.MultiBinary(3)
+    action_space = spaces.MultiDiscrete([2, 3], start=[0, 10])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.int8), {}
+
+    def step(self, action):
+        self.last = action
+        return np.ones(3, np.int8), float(action.sum()), False, True, {}

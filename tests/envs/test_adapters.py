@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from pettingzoo.utils.conversions import parallel_to_aec
+from tiny_envs import Dice
 
 from smix_pz.envs import TeamEnv, make_vector_env, matrix_game_v0, team
 from smix_pz.envs.adapters import SingleAgentTeam, TupleTeam, from_gymnasium_tuple
@@ -39,21 +40,6 @@ class Pair(gymnasium.Env):
 
     def _seen(self):
         return np.array([self.first], np.float32), np.array([self.first, self.steps], np.float32)
-
-
-class Dice(gymnasium.Env):
-    """One agent, two numbers to choose; paid their sum."""
-
-    observation_space = spaces.MultiBinary(3)
-    action_space = spaces.MultiDiscrete([2, 3], start=[0, 10])
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(3, np.int8), {}
-
-    def step(self, action):
-        self.last = action
-        return np.ones(3, np.int8), float(action.sum()), False, True, {}
 
 
 def play(env, actions, **options):

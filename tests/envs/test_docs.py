@@ -1,4 +1,4 @@
-"""Every Python block of docs/environments.md runs, and prints what its comments say."""
+"""Every Python block of docs/environments.md and docs/deploy.md runs, and prints what its comments say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-TEXT = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("environments.md", "deploy.md"))
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
