@@ -12,6 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from smix_pz.envs import masked_team_v0
+
 AGENTS = ("agent_0", "agent_1")
 
 
@@ -206,3 +208,12 @@ class Competitive(Constant):
     def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
         observations, _, over, cut, infos = super().step(actions)
         return observations, {"agent_0": 1.0, "agent_1": -1.0}, over, cut, infos
+
+
+class CutsAsEnds(masked_team_v0.parallel_env):
+    """The masked team as a learner meets it who takes truncations for terminations. | V of the start 7 g^2, not 10"""
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        observations, rewards, over, cut, infos = super().step(actions)
+        over = {agent: over[agent] or cut[agent] for agent in over}
+        return observations, rewards, over, dict.fromkeys(cut, False), infos
