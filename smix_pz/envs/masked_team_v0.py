@@ -21,8 +21,8 @@ four common mistakes of a learner makes another route look best. So the return o
 
 ### Rules (r1)
 
-The team stands at one place. Legal actions of (scout, porter, guard) there, and what they do; whatever is not said to
-matter does not. "n of" counts the agents named who play the action named.
+The team stands at one place. The table says which actions are legal there, and what they do; what it does not name
+makes no difference. "0, 1 or 2 of" counts the agents who play the action named in brackets.
 
 | place   | scout | porter | guard   | what happens                                                               |
 |---------|-------|--------|---------|----------------------------------------------------------------------------|

@@ -210,6 +210,15 @@ def test_masks_are_those_of_the_rules():
     }
 
 
+def test_the_docstrings_map_has_these_masks():
+    rows = re.findall(r"^\| (\w+) +\| ([\d ]+|dead +)\| ([\d ]+)\| ([\d ]+)\|", masked_team_v0.__doc__, re.MULTILINE)
+    told = {
+        name: tuple(tuple(map(int, one.split())) if one.strip() != "dead" else () for one in legal)
+        for name, *legal in rows
+    }
+    assert told == {**legal_by_place(), "over": ((0,), (0,), (0,))}
+
+
 def test_an_illegal_action_becomes_the_lowest_legal_one_and_is_counted():
     env = masked_team_v0.parallel_env(cut=0)
     _, infos = env.reset(seed=0)
