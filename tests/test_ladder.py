@@ -27,10 +27,12 @@ from smix_pz.algorithms.agents import GRUAgent
 from smix_pz.algorithms.histories import build_tree
 from smix_pz.algorithms.networks import ParameterStack
 from smix_pz.algorithms.replay import EpisodeReplay
-from smix_pz.config import Hyperparameters
+from smix_pz.config import Hyperparameters, TrainConfig
 from smix_pz.envs import TeamSpec, make_vector_env
 from smix_pz.episodes import EpisodeBatch
+from smix_pz.policy import evaluate
 from smix_pz.rollout import Collector
+from smix_pz.training import train
 
 CPU = torch.device("cpu")
 SEEDS = (0, 4)
@@ -167,3 +169,19 @@ def test_values(name: str, algorithm: str) -> None:
     worst = float((found - expected)[known].abs().max())
     print(f"{name:16} {algorithm:14} worst error {worst:.3f}")
     assert worst < RUNGS[name].tolerance
+
+
+@pytest.mark.parametrize(("env", "expected"), [("masked_team_v0", 10), ("tiny_envs:CutsAsEnds", 7)])
+def test_training_on_the_masked_team_finds_the_best_route(env: str, expected: float) -> None:
+    """Masks, a death, a late agent and unlike spaces all the way through training. The return tells what was learned:
+    10 where truncations are bootstrapped from, 7 where they are taken for ends (masked_team_v0's docstring)."""
+    result = train(
+        TrainConfig(
+            env=env, env_kwargs={"late_guard": True, "strict": True}, algorithm="qmix", seeds=(0, 1), steps=6000,
+            eval_every=6000, eval_episodes=1, epsilon_steps=3000, epsilon_finish=0.1, learning_rate=3e-3,
+            hidden_dim=32, mixing_embed_dim=16, parallel_episodes=8, target_update_episodes=40, progress=False,
+        )
+    )  # fmt: skip
+    for policy in result.policies:
+        summary = evaluate(policy, 2, cut=0.0)  # nothing is cut off, so a return is that of the whole route
+        assert summary.returns.tolist() == [[expected] * 2]

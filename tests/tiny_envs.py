@@ -13,6 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from smix_pz.envs import masked_team_v0
+
 AGENTS = ("agent_0", "agent_1")
 
 
@@ -222,3 +224,12 @@ class Dice(gymnasium.Env):
     def step(self, action):
         self.last = action
         return np.ones(3, np.int8), float(action.sum()), False, True, {}
+
+
+class CutsAsEnds(masked_team_v0.parallel_env):
+    """The masked team as a learner meets it who takes truncations for terminations. | V of the start 7 g^2, not 10"""
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        observations, rewards, over, cut, infos = super().step(actions)
+        over = {agent: over[agent] or cut[agent] for agent in over}
+        return observations, rewards, over, dict.fromkeys(cut, False), infos

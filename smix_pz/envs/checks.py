@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -39,6 +40,16 @@ def check_int(what: str, value: Any, minimum: int) -> int:
         raise TypeError(f"{what} must be an integer of at least {minimum}, got {value!r}{hint}") from None
     if number < minimum:
         raise ValueError(f"{what} must be an integer of at least {minimum}, got {number}; the nearest is {minimum}.")
+    return number
+
+
+def check_fraction(what: str, value: Any) -> float:
+    """Return `value` as a float from 0 to 1; raise TypeError (no number) or ValueError (outside)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{what} must be a number from 0 to 1, got {value!r}.")
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{what} must be a number from 0 to 1, got {value!r}; the nearest is {int(number > 1.0)}.")
     return number
 
 

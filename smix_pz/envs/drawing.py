@@ -14,19 +14,22 @@ PANELS_PER_ROW = 5
 
 @dataclass(frozen=True)
 class Panel:
-    """One payoff table: rows are agent_0's actions, columns agent_1's.
+    """One table: as a rule of payoffs, whose rows are agent_0's actions, columns agent_1's.
 
     Attributes:
         title: a line above the table.
         cells: text of each cell, [rows][columns].
         coming: whether the next joint action is played here.
         chosen: (row, column) of the cell just played here, or None.
+        rows, columns: what a picture writes beside the axes.
     """
 
     title: str
     cells: tuple[tuple[str, ...], ...]
     coming: bool = False
     chosen: tuple[int, ...] | None = None
+    rows: str = "agent_0"
+    columns: str = "agent_1"
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.set_title(panel.title, size=9.5, color=COMING if panel.coming else INK, pad=7)
     axes.set_xticks(np.arange(n_columns) + 0.5, [str(j) for j in range(n_columns)])
     axes.set_yticks(np.arange(n_rows) + 0.5, [str(i) for i in range(n_rows)])
-    axes.set_xlabel("agent_1" if n_columns > 1 else "", size=8, color=FAINT, labelpad=1)
-    axes.set_ylabel("agent_0", size=8, color=FAINT, labelpad=1)
+    axes.set_xlabel(panel.columns if n_columns > 1 else "", size=8, color=FAINT, labelpad=1)
+    axes.set_ylabel(panel.rows, size=8, color=FAINT, labelpad=1)
     axes.tick_params(length=0, labelsize=8, colors=FAINT)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -73,6 +73,7 @@ ENVS: Mapping[str, EnvEntry] = MappingProxyType(
             _entry("matrix_game_v0", "m-step cooperative matrix game: a long branch that pays at its end"),
             _entry("payoff_game_v0", "one step, any payoff table: what a mixer can represent"),
             _entry("two_step_game_v0", "QMIX's two-step game: a safe 7 against a coordinated 8"),
+            _entry("masked_team_v0", "masks, a death, a late agent, unlike spaces, early truncation; values are known"),
             _entry("smac_sim_v0", "SMAC's 23 maps on an embedded engine: no StarCraft needed"),
             # A new seed is a new StarCraft process: collectors seed every episode, but only the first seed counts.
             _entry("smac_v0", "SMAC itself: StarCraft II through the smac package", at_once=4, reseed="once"),

@@ -1,7 +1,8 @@
-"""What the three small games share as PettingZoo environments: agents, spaces, masks, seeds, checks and pictures.
+"""What the small games share as PettingZoo environments: agents, spaces, masks, seeds, checks and pictures.
 
-A game subclasses `TabularParallelEnv` and says four things: how it begins, what a joint action pays, what is observed,
-and how it is drawn. All agents observe the whole state, every action is always legal, and all share one reward.
+`DrawnParallelEnv` is the part that draws. A game whose agents are all alike subclasses `TabularParallelEnv` and says
+four things: how it begins, what a joint action pays, what is observed, and how it is drawn. All agents observe the
+whole state there, every action is always legal, and all share one reward.
 """
 
 from __future__ import annotations
@@ -34,7 +35,50 @@ def game_metadata(name: str, rules: str) -> dict[str, Any]:
     }
 
 
-class TabularParallelEnv(ParallelEnv):
+class DrawnParallelEnv(ParallelEnv):
+    """A ParallelEnv that can be seen: a subclass says what its picture shows (`_scene`), and calls `_show` on changes.
+
+    Args:
+        render_mode: None, "human", "rgb_array" or "ansi".
+
+    Raises:
+        ValueError: unknown render_mode.
+        ImportError: "human" without pygame-ce.
+    """
+
+    def __init__(self, render_mode: str | None) -> None:
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, RENDER_MODES)
+        self.render_mode = render_mode
+        self._window = Window() if render_mode == "human" else None
+
+    @abstractmethod
+    def _scene(self) -> Scene:
+        """What the picture shows."""
+
+    def render(self) -> np.ndarray | str | None:
+        """The game as uint8 [height, width, 3] ("rgb_array") or text ("ansi"); "human" draws in a window."""
+        if self.render_mode is None:
+            logger.warn("render() was called, but render_mode is None: pass one of " + ", ".join(RENDER_MODES) + ".")
+            return None
+        if self.render_mode == "ansi":
+            return scene_text(self._scene())
+        if self._window is None:
+            return scene_image(self._scene())
+        self._show()
+        return None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+
+    def _show(self) -> None:
+        if self._window is not None:
+            self._window.show(scene_image(self._scene()), str(self), float(self.metadata["render_fps"]))
+
+
+class TabularParallelEnv(DrawnParallelEnv):
     """A cooperative game of few positions.
 
     Args:
@@ -49,9 +93,7 @@ class TabularParallelEnv(ParallelEnv):
     """
 
     def __init__(self, agent_actions: Sequence[int], width: int, episode_limit: int, render_mode: str | None) -> None:
-        if render_mode is not None:
-            check_choice("render_mode", render_mode, RENDER_MODES)
-        self.render_mode = render_mode
+        super().__init__(render_mode)
         self.episode_limit = episode_limit
         self.possible_agents = [f"agent_{index}" for index in range(len(agent_actions))]
         self.agents: list[str] = []
@@ -65,7 +107,6 @@ class TabularParallelEnv(ParallelEnv):
         self.total = 0.0
         self.last_joint: tuple[int, ...] | None = None
         self._begun = False
-        self._window = Window() if render_mode == "human" else None
         self._begin()
 
     @abstractmethod
@@ -79,10 +120,6 @@ class TabularParallelEnv(ParallelEnv):
     @abstractmethod
     def state(self) -> np.ndarray:
         """The position as float32 [width]."""
-
-    @abstractmethod
-    def _scene(self) -> Scene:
-        """What the picture shows."""
 
     def observation_space(self, agent: str) -> spaces.Box:
         """Box(0, 1, (width,), float32), the same object at each call."""
@@ -126,27 +163,6 @@ class TabularParallelEnv(ParallelEnv):
             dict.fromkeys(acted, False),
             self._infos(acted),
         )
-
-    def render(self) -> np.ndarray | str | None:
-        """The game as uint8 [height, width, 3] ("rgb_array") or text ("ansi"); "human" draws in a window."""
-        if self.render_mode is None:
-            logger.warn("render() was called, but render_mode is None: pass one of " + ", ".join(RENDER_MODES) + ".")
-            return None
-        if self.render_mode == "ansi":
-            return scene_text(self._scene())
-        if self._window is None:
-            return scene_image(self._scene())
-        self._show()
-        return None
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._window is not None:
-            self._window.close()
-
-    def _show(self) -> None:
-        if self._window is not None:
-            self._window.show(scene_image(self._scene()), str(self), float(self.metadata["render_fps"]))
 
     def _observations(self, agents: Sequence[str]) -> dict[str, np.ndarray]:
         return {agent: self.state() for agent in agents}

@@ -1,6 +1,6 @@
 """PettingZoo's own tests on our small games, in the parallel and the AEC form.
 
-Those on smac_v0 and smac_sim_v0 are in smac_contract.py and test_smac_sim.py.
+Those on masked_team_v0, smac_v0 and smac_sim_v0 are in test_masked_team.py, smac_contract.py and test_smac_sim.py.
 """
 
 from __future__ import annotations
