@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
@@ -71,6 +71,8 @@ def _evaluate(
     env: str | None = None,
     map: str | None = None,
     env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
+    team_reward: Literal["mean", "sum", "first"] | None = None,
+    episode_limit: int | None = None,
 ) -> None:
     """Play a saved policy greedily, or a scripted player, and print its returns.
 
@@ -82,6 +84,8 @@ def _evaluate(
         env: another environment of the same sizes; None: the one it was trained on. Of a scripted player: smac_sim_v0.
         map: short for --env-kwargs map_name=MAP.
         env_kwargs: arguments of the environment, over those it was trained with.
+        team_reward: of a scripted player: how agents' unlike rewards become the team's. A policy knows its own.
+        episode_limit: of a scripted player: steps after which an episode is truncated. A policy knows its own.
     """
     import numpy as np
 
@@ -89,11 +93,17 @@ def _evaluate(
 
     keywords = _with_map(env_kwargs, map)
     if is_player(policy):
-        summary = evaluate_player(policy, episodes, seed, env=env, env_kwargs=keywords)
+        summary = evaluate_player(
+            policy, episodes, seed, env=env, env_kwargs=keywords, reward=team_reward, episode_limit=episode_limit
+        )
         title = f"{policy} on {env or 'smac_sim_v0'}"
     else:
         from smix_pz.policy import evaluate, load
 
+        if team_reward is not None or episode_limit is not None:
+            raise ValueError(
+                "--team-reward and --episode-limit are for scripted players: a policy plays as it was trained"
+            )
         loaded = load(policy)
         summary = evaluate(loaded, episodes, seed, env=env, **keywords)
         title = f"{loaded.about['algorithm']} (seed {loaded.about['seed']}) on {env or loaded.about['env']}"

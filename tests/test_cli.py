@@ -80,3 +80,12 @@ def test_study_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     main(["report", str(tmp_path)])
     page = (tmp_path / "report.html").read_text()
     assert "optimal (m + 3)" in page or "m=3" in page
+
+
+def test_a_scripted_player_with_a_reward_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "random", "--env", "tiny_envs:Competitive", "--episodes", "2"]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "unlike rewards" in capsys.readouterr().err
+    main([*words, "--team-reward", "first"])
+    assert "1.000" in capsys.readouterr().out  # the first agent is paid 1 in its one step
