@@ -30,15 +30,13 @@ class Hyperparameters:
     grad_clip: float = 10.0
     """Largest gradient norm of each run; longer gradients are scaled down to it."""
     batch_size: int = 32
-    """Episodes in one gradient update from replay. COMA, and COMA-R's actor, learn from the newest group, all of it."""
+    """Episodes in one gradient update from replay. COMA, and COMA-R's actor, learn from the whole newest group."""
     parallel_episodes: int = 4
     """Episodes collected at once by each run, before it learns; COMA's batch (pymarl's COMA has 8)."""
     updates_per_group: int = 1
-    """Gradient updates after each such group; it changes sample efficiency, so it is recorded. COMA: of its critic, its
-    actor takes one step."""
+    """Gradient updates after each such group; it changes sample efficiency, so it is recorded. COMA's actor: one."""
     buffer_size: int | None = None
-    """Most recent episodes kept for replay; None: the algorithm's own (1500 for SMIX and -R, 5000 for baselines). Not
-    for COMA, which has none."""
+    """Most recent episodes kept for replay; None: the algorithm's own (1500: SMIX, -R; 5000: baselines; COMA: none)."""
     target_update_episodes: int = 200
     """The target network is copied from the trained one every so many episodes."""
     td_lambda: float | None = None
