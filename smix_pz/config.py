@@ -67,6 +67,8 @@ class Hyperparameters:
     """QTRAN: weight of the loss at the taken joint action."""
     coma_critic_dim: int = 128
     """COMA: width of the critic's two hidden layers."""
+    coma_critic_update: Literal["batch", "sequential"] = "batch"
+    """COMA: an update of the critic is one gradient step for the whole batch, or one for each time, last to first."""
     coma_epsilon_start: float = 0.5
     """COMA: at the first step, the share of the policy that is spread evenly over legal actions, below its softmax."""
     coma_epsilon_finish: float = 0.01

@@ -98,8 +98,21 @@ class LoopCOMA:
         return self.layout(lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
 
     def update_critic(self, batch: EpisodeBatch) -> tuple[float, float]:
-        """One step of the critic from episodes [B, ...]: loss and gradient norm."""
-        return self._step(self.critic, self.optimizers[0], self.critic_loss(batch))
+        """One step of the critic from episodes [B, ...]: loss and gradient norm.
+
+        Sequential: one step for each time from the last to the first, towards the same returns; means of both.
+        """
+        costs = self.critic_costs(batch)
+        if self.hyper.coma_critic_update == "batch":
+            every = [cost() for row in costs.values() for cost in row]
+            return self._step(self.critic, self.optimizers[0], sum(every) / len(every))  # type: ignore[arg-type]
+        found = []
+        for t in sorted(costs, reverse=True):
+            here = [cost() for cost in costs[t]]
+            loss, norm = self._step(self.critic, self.optimizers[0], sum(here) / len(here))  # type: ignore[arg-type]
+            found.append((loss, norm, len(here)))
+        weight = sum(n for *_, n in found)
+        return sum(loss * n for loss, _, n in found) / weight, sum(norm for _, norm, _ in found) / len(found)
 
     def update_policy(self, batch: EpisodeBatch, epsilon: float) -> tuple[float, float]:
         """One step of the actor."""
@@ -112,9 +125,9 @@ class LoopCOMA:
         optimizer.step()
         return float(loss.detach()), float(norm)
 
-    def critic_loss(self, batch: EpisodeBatch) -> Tensor:
-        """Mean over steps and agents of (Q_i(taken) - y_i)^2."""
-        costs = []
+    def critic_costs(self, batch: EpisodeBatch) -> dict[int, list[Callable[[], Tensor]]]:
+        """By time: (Q_i(taken) - y_i)^2 of every step and agent, the returns known, Q_i to be asked for."""
+        costs: dict[int, list[Callable[[], Tensor]]] = {}
         for b, length in enumerate(lengths(batch)):
             rewards = batch.rewards[b, :length, 0].tolist()
             for i in range(self.critic.n_agents):
@@ -125,8 +138,10 @@ class LoopCOMA:
                     values.append(0.0 if ended else float(self.target.at(batch, b, length, i)[taken[length]]))
                 for t in range(length):
                     y = lambda_sum(rewards, values, t, self.hyper.gamma, self.td_lambda)
-                    costs.append((self.critic.at(batch, b, t, i)[taken[t]] - y) ** 2)
-        return sum(costs) / len(costs)  # type: ignore[return-value]
+                    costs.setdefault(t, []).append(
+                        lambda b=b, t=t, i=i, a=taken[t], y=y: (self.critic.at(batch, b, t, i)[a] - y) ** 2
+                    )
+        return costs
 
     def policy_loss(self, batch: EpisodeBatch, epsilon: float) -> Tensor:
         """Mean over decisions of -A_i log pi_i(taken)."""
