@@ -300,10 +300,10 @@ def test_float64_is_kept() -> None:
 def test_many_batches_are_updates_one_after_the_other(name: str) -> None:
     many, single = (stacked(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1]) for _ in range(2))
     batches = [random_batch(np.random.default_rng(k), n_runs=2, dtype=torch.float64, **SHAPE) for k in range(3)]
-    stacked = EpisodeBatch(
+    together = EpisodeBatch(
         **{f.name: torch.stack([getattr(b, f.name) for b in batches]) for f in dataclasses.fields(EpisodeBatch)}
     )
-    last = many.update_many(stacked)
+    last = many.update_many(together)
     for batch in batches:
         expected = single.update(batch)
     assert many.n_updates == single.n_updates == 3
