@@ -152,7 +152,8 @@ class Trainer:
             self.replay.add(batch)
             self._count(summary)
             # 3. Learn values from replayed episodes and then, where there is a policy of its own, that from the group.
-            if self.replay.can_sample(self.batch_size):
+            # (A group that broke down whole teaches nothing, and an on-policy row has nothing else.)
+            if self.replay.can_sample(self.batch_size) and summary.lengths.any():
                 batches = self.replay.sample_many(config.updates_per_group, self.batch_size, self._stream("replay"))
                 self.metrics = self.learner.update_many(batches)
                 self.metrics |= self.learner.update_policy(batch, torch.from_numpy(epsilon).to(batch.obs))

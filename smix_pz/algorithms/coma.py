@@ -28,7 +28,7 @@ from torch.nn.functional import one_hot
 from smix_pz.algorithms.agents import GRUAgent, node_inputs
 from smix_pz.algorithms.exploration import Exploration, floored, log_floored, log_softmax
 from smix_pz.algorithms.histories import HistoryTree, build_tree, rows
-from smix_pz.algorithms.learner import Learner, at_entries, at_times, masked_mean, pick
+from smix_pz.algorithms.learner import Learner, at_entries, at_times, pick
 from smix_pz.algorithms.networks import Parameter, Params, linear, linear_parameters
 from smix_pz.algorithms.returns import ReturnEstimator
 from smix_pz.config import Hyperparameters
@@ -117,8 +117,9 @@ class COMALearner(Learner):
         The mean is over absent agents as well: the returns before an agent's death go on with its values after it.
         """
         taken = self._taken(self.stack.params, batch, tree)[:, :, :-1]
-        loss = masked_mean((taken - self._targets(batch, tree)).square(), batch.filled)
-        return loss, {"q_taken": masked_mean(taken.detach(), batch.filled)}
+        # Not masked_mean: a small group can have broken down whole, and then there is nothing to divide by.
+        loss = _mean((taken - self._targets(batch, tree)).square(), batch.filled)
+        return loss, {"q_taken": _mean(taken.detach(), batch.filled)}
 
     def _step(self, batch: EpisodeBatch, tree: HistoryTree) -> dict[str, Tensor]:
         if self.hyper.coma_critic_update == "batch":

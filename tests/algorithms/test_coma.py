@@ -154,6 +154,16 @@ def test_padding_changes_nothing(critic_update: str) -> None:
     assert torch.equal(learner.stack.online, other.stack.online) and learner.stack.online.isfinite().all()
 
 
+def test_a_group_that_broke_down_whole_teaches_nothing() -> None:
+    """No step of it happened: run 0 stays as it is, beside run 1 that learns."""
+    learner = coma(Hyperparameters(**COMA_SMALL), [0, 1])
+    batch, start = batch_of(0), learner.stack.online.clone()
+    batch.filled[0] = batch.terminated[0] = False
+    metrics = learner.update(batch) | learner.update_policy(batch, torch.tensor(EPSILON).double())
+    assert torch.equal(learner.stack.online[0], start[0]) and not torch.equal(learner.stack.online[1], start[1])
+    assert all(value.isfinite().all() for value in metrics.values())
+
+
 def test_agents_without_a_choice_contribute_nothing() -> None:
     """No gradient, and no share in the mean: a batch of placeholders has none, one decision is counted alone."""
     learner = coma(Hyperparameters(**COMA_SMALL), [0])
