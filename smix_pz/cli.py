@@ -318,7 +318,8 @@ def _algorithms() -> None:
     for row in ALGORITHMS.values():
         returns = row.returns
         look = f"lambda {returns.td_lambda}" if returns.kind == "lambda" else f"n {returns.n_step}"
-        table.add_row(row.name, row.mixer, returns.bootstrap, look, str(row.buffer_size), row.summary)
+        replay = str(row.buffer_size or "newest group")
+        table.add_row(row.name, row.mixer, returns.bootstrap, look, replay, row.summary)
     _console().print(table)
 
 

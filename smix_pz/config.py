@@ -30,23 +30,23 @@ class Hyperparameters:
     grad_clip: float = 10.0
     """Largest gradient norm of each run; longer gradients are scaled down to it."""
     batch_size: int = 32
-    """Episodes in one gradient update."""
+    """Episodes in one gradient update from replay. COMA, and COMA-R's actor, learn from the whole newest group."""
     parallel_episodes: int = 4
-    """Episodes collected at once by each run, before it learns."""
+    """Episodes collected at once by each run, before it learns; COMA's batch (pymarl's COMA has 8)."""
     updates_per_group: int = 1
-    """Gradient updates after each such group; it changes sample efficiency, so it is recorded."""
+    """Gradient updates after each such group; it changes sample efficiency, so it is recorded. COMA's actor: one."""
     buffer_size: int | None = None
-    """Most recent episodes kept for replay; None: the algorithm's own (1500 for SMIX and -R, 5000 for baselines)."""
+    """Most recent episodes kept for replay; None: the algorithm's own (1500: SMIX, -R; 5000: baselines; COMA: none)."""
     target_update_episodes: int = 200
     """The target network is copied from the trained one every so many episodes."""
     td_lambda: float | None = None
-    """Lambda of the lambda-return; None: the algorithm's own (0.8 for SMIX and -R). Only for lambda estimators."""
+    """Lambda of the lambda-return; None: the algorithm's own (0.8 for SMIX, -R, COMA). Only for lambda estimators."""
     n_step: int | None = None
     """Rewards before the bootstrap; None: the algorithm's own. Only for n-step estimators."""
     double_q: bool = True
     """Greedy bootstraps take the online network's best action (True) or the target network's (False)."""
     epsilon_start: float = 1.0
-    """Exploration at the first step."""
+    """Exploration (epsilon-greedy) at the first step. COMA has its own, see ``coma_epsilon_start``."""
     epsilon_finish: float = 0.05
     """Exploration from ``epsilon_steps`` on."""
     epsilon_steps: int = 50_000
@@ -65,6 +65,16 @@ class Hyperparameters:
     """QTRAN: weight of the loss at the greedy joint action."""
     qtran_nopt_weight: float = 0.1
     """QTRAN: weight of the loss at the taken joint action."""
+    coma_critic_dim: int = 128
+    """COMA: width of the critic's two hidden layers."""
+    coma_critic_update: Literal["batch", "sequential"] = "batch"
+    """COMA: an update of the critic is one gradient step for the whole batch, or one for each time, last to first."""
+    coma_epsilon_start: float = 0.5
+    """COMA: at the first step, the share of the policy that is spread evenly over legal actions, below its softmax."""
+    coma_epsilon_finish: float = 0.01
+    """COMA: that share from ``coma_epsilon_steps`` on."""
+    coma_epsilon_steps: int = 100_000
+    """COMA: environment steps over which it falls linearly."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -200,6 +210,8 @@ _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
     ("td_lambda", _fraction, "between 0 (one step) and 1 (Monte-Carlo)"),
     ("epsilon_start", _fraction, "between 0 and 1"),
     ("epsilon_finish", _fraction, "between 0 and 1"),
+    ("coma_epsilon_start", _fraction, "between 0 and 1"),
+    ("coma_epsilon_finish", _fraction, "between 0 and 1"),
     ("rms_alpha", _fraction, "between 0 and 1"),
     *(
         (name, _positive, "greater than 0")
@@ -222,6 +234,8 @@ _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
             "hidden_dim",
             "mixing_embed_dim",
             "qtran_embed_dim",
+            "coma_critic_dim",
+            "coma_epsilon_steps",
         )
     ),
     ("hypernet_layers", lambda x: x in (1, 2), "1 or 2"),

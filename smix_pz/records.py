@@ -14,7 +14,8 @@ end      ``status`` ("finished"), ``t_env``, ``wall_seconds``
 Standard metric names: ``eval/return`` (mean undiscounted return of the evaluation episodes),
 ``eval/return_std``, ``eval/win_rate`` (only where the environment reports ``battle_won``),
 ``eval/episode_length``, ``train/return``, ``train/episode_length``, ``train/loss``, ``train/grad_norm``,
-``train/epsilon``, ``train/episodes``, ``train/updates``.
+``train/epsilon``, ``train/episodes``, ``train/updates``; of actor-critics (COMA) also ``train/policy_loss``,
+``train/policy_grad_norm``, ``train/policy_entropy``.
 
 A line is flushed as soon as it is written. A process that is killed while it writes leaves a torn last
 line; the reader drops it. A record without an ``end`` line belongs to a run that did not finish.

@@ -5,7 +5,7 @@ Shapes: ``R`` runs, ``K`` environments of each run, ``T`` transitions, ``N`` age
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.exploration import Behaviour, floored, log_softmax
 from smix_pz.algorithms.networks import Params
 from smix_pz.envs import TeamSpec, TeamVectorEnv
 from smix_pz.episodes import EpisodeBatch, history_keys
@@ -47,11 +48,12 @@ class Collector:
         agent: GRUAgent,
         n_runs: int,
         device: torch.device,
+        behaviour: Behaviour = "epsilon-greedy",
     ) -> None:
-        """``env`` holds R * K environments, run by run."""
+        """``env`` holds R * K environments, run by run. Without exploration, every behaviour is greedy."""
         if env.num_envs % n_runs:
             raise ValueError(f"{env.num_envs} environments cannot be shared equally by {n_runs} runs")
-        self.env, self.spec, self.agent, self.device = env, spec, agent, device
+        self.env, self.spec, self.agent, self.device, self.behaviour = env, spec, agent, device, behaviour
         self.n_runs, self.n_envs = n_runs, env.num_envs // n_runs
         lead, t, n = (n_runs, self.n_envs), spec.episode_limit, spec.n_agents
         self._obs = np.zeros((*lead, t + 1, n, spec.obs_dim), np.float32)
@@ -73,10 +75,11 @@ class Collector:
 
         Args:
             params: the agents' parameters, with a leading R.
-            epsilon: [R], each agent's probability of a uniformly random legal action; 0 is greedy play.
+            epsilon: [R], each agent's probability of a uniformly random legal action; for "epsilon-greedy", 0 is
+                greedy play, for "softmax" play by the softmax alone.
             exploration, seeding: each run's own streams. They are drawn from once for a group, always by the same
-                amount, so that a run's numbers do not depend on the runs beside it. Greedy play, with every epsilon
-                0, may leave ``exploration`` empty.
+                amount, so that a run's numbers do not depend on the runs beside it. An empty ``exploration`` is
+                greedy play, whatever epsilon is.
 
         Returns:
             (episodes on the device, their summary). The batch's memory is used again by the next group.
@@ -107,8 +110,10 @@ class Collector:
             agent_qs, hidden = self.agent.step(params, obs, last_actions, hidden)
             if not avail.all():
                 agent_qs.masked_fill_(~self._tensor(avail), -torch.inf)
-            greedy = agent_qs.argmax(-1).cpu().numpy()
-            actions = greedy if draws is None else _explore(greedy, avail, epsilon, draws[t])
+            if draws is None:
+                actions = agent_qs.argmax(-1).cpu().numpy()
+            else:
+                actions = BEHAVIOURS[self.behaviour](agent_qs, avail, epsilon, draws[t])
             self._actions[:, :, t][wants_action] = actions[wants_action]
             if not alive.any():
                 break  # this last action, at a truncated episode's final observation, is chosen but not executed
@@ -139,7 +144,7 @@ class Collector:
 
     def select(self, env: TeamVectorEnv, n_runs: int) -> Collector:
         """A collector of the same kind for fewer runs."""
-        return Collector(env, self.spec, self.agent, n_runs, self.device)
+        return Collector(env, self.spec, self.agent, n_runs, self.device, self.behaviour)
 
     def _store(self, t: int, observation: dict[str, np.ndarray], which: np.ndarray) -> None:
         lead = (self.n_runs, self.n_envs)
@@ -187,8 +192,12 @@ def collect_summaries(
     return EpisodeSummary(*(np.concatenate([getattr(p, f) for p in parts], axis=1)[:, :episodes] for f in fields))
 
 
-def _explore(greedy: np.ndarray, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Epsilon-greedy for each agent: greedy [R, K, N], avail [R, K, N, A], epsilon [R], draws [R, K, N, 2]."""
+def _epsilon_greedy(agent_qs: Tensor, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Actions [R, K, N] of each agent: agent_qs, avail [R, K, N, A], epsilon [R], draws [R, K, N, 2].
+
+    ``agent_qs`` is -inf where an action is illegal.
+    """
+    greedy = agent_qs.argmax(-1).cpu().numpy()
     if avail.all():  # spares small games the general way's sums
         uniform = np.minimum((draws[..., 1] * avail.shape[-1]).astype(np.int64), avail.shape[-1] - 1)
         return np.where(draws[..., 0] < epsilon[:, None, None], uniform, greedy)
@@ -197,6 +206,22 @@ def _explore(greedy: np.ndarray, avail: np.ndarray, epsilon: np.ndarray, draws: 
     wanted = np.minimum(wanted, n_legal - 1)  # float32 can round a draw up to n_legal
     uniform = (avail.cumsum(-1) <= wanted[..., None]).sum(-1)
     return np.where(draws[..., 0] < epsilon[:, None, None], uniform, greedy)
+
+
+def _softmax(logits: Tensor, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Actions drawn from the softmax with its floor, by the first of the two draws; shapes as in _epsilon_greedy."""
+    legal = torch.from_numpy(avail).to(logits.device)
+    policy = floored(log_softmax(logits, legal), legal, torch.from_numpy(epsilon).to(logits)).cpu().numpy()
+    drawn = (policy.cumsum(-1, dtype=np.float64) <= draws[..., :1]).sum(-1)
+    # Rounded probabilities can sum to less than a draw: the last legal action then.
+    last_legal = avail.shape[-1] - 1 - avail[..., ::-1].argmax(-1)
+    return np.minimum(drawn, last_legal)
+
+
+BEHAVIOURS: dict[Behaviour, Callable[[Tensor, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "epsilon-greedy": _epsilon_greedy,
+    "softmax": _softmax,
+}
 
 
 def _note_wins(won: np.ndarray, infos: dict[str, Any], ended: np.ndarray) -> None:

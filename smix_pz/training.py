@@ -77,8 +77,9 @@ class Trainer:
 
     def _build(self, config: TrainConfig, opened: ExitStack) -> None:
         algorithm = resolve(config.algorithm, config)
-        # A group is stored whole, so the ring holds at least one.
+        # A group is stored whole, so the ring holds at least one; on-policy rows keep, and learn from, that one alone.
         capacity = max(algorithm.buffer_size, config.parallel_episodes)
+        self.batch_size = config.batch_size if algorithm.buffer_size else capacity
         self.algorithm: Algorithm = dataclasses.replace(algorithm, buffer_size=capacity)
         self.device = _device(config.device)
         self.env_options: dict[str, Any] = {
@@ -115,9 +116,11 @@ class Trainer:
         self.replay = EpisodeReplay(
             n_runs, capacity, episode_limit=self.spec.episode_limit, **shape, device=self.device
         )
-        self.collector = Collector(self._env, self.spec, self.learner.agent, n_runs, self.device)
+        self.collector = Collector(
+            self._env, self.spec, self.learner.agent, n_runs, self.device, self.learner.exploration.behaviour
+        )
         self.evaluator = Collector(self._eval_env, self.spec, self.learner.agent, 1, self.device)
-        self.metrics: Mapping[str, Tensor] = {}  # of the newest update, each [R]
+        self.metrics: dict[str, Tensor] = {}  # of the newest update, each [R]
         self.episodes = 0  # of each run still in the stack
         self.seconds_before = 0.0  # spent by earlier attempts at this job
         self._started = time.perf_counter()
@@ -142,15 +145,18 @@ class Trainer:
                 break
             self._checkpoint(min_age=_FINISHED_MIN_AGE if retired else config.checkpoint_every)
             # 2. Collect one group of whole episodes, each run with its own exploration.
+            epsilon = self._epsilon()
             batch, summary = self.collector.collect(
-                self.learner.stack.params, self._epsilon(), self._stream("exploration"), self._stream("env")
+                self.learner.stack.params, epsilon, self._stream("exploration"), self._stream("env")
             )
             self.replay.add(batch)
             self._count(summary)
-            # 3. Learn from replayed episodes.
-            if self.replay.can_sample(config.batch_size):
-                batches = self.replay.sample_many(config.updates_per_group, config.batch_size, self._stream("replay"))
+            # 3. Learn values from replayed episodes and then, where there is a policy of its own, that from the group.
+            # (A group that broke down whole teaches nothing, and an on-policy row has nothing else.)
+            if self.replay.can_sample(self.batch_size) and summary.lengths.any():
+                batches = self.replay.sample_many(config.updates_per_group, self.batch_size, self._stream("replay"))
                 self.metrics = self.learner.update_many(batches)
+                self.metrics |= self.learner.update_policy(batch, torch.from_numpy(epsilon).to(batch.obs))
             self.learner.sync_target(self.episodes)
             self.progress.update(self.runs, config.steps)
         if config.out is not None:
@@ -166,9 +172,7 @@ class Trainer:
 
     def _epsilon(self) -> np.ndarray:
         """[R]: linear in each run's own steps, as they were when the group begins."""
-        c = self.config
-        done = np.clip(np.array([run.t_env for run in self.active]) / c.epsilon_steps, 0.0, 1.0)
-        return c.epsilon_start + (c.epsilon_finish - c.epsilon_start) * done
+        return self.learner.exploration.epsilon(np.array([run.t_env for run in self.active]))
 
     def _evaluate_due(self) -> None:
         for row, run in enumerate(self.active):

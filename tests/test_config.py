@@ -22,6 +22,8 @@ def test_defaults_are_the_papers() -> None:
     assert (c.hidden_dim, c.mixing_embed_dim, c.hypernet_layers, c.parameter_sharing) == (64, 32, 1, True)
     assert (c.eval_every, c.eval_episodes) == (20_000, 24)
     assert (c.qtran_opt_weight, c.qtran_nopt_weight, c.qtran_embed_dim) == (1.0, 0.1, 64)
+    assert (c.coma_epsilon_start, c.coma_epsilon_finish, c.coma_epsilon_steps) == (0.5, 0.01, 100_000)
+    assert c.coma_critic_dim == 128
 
 
 def test_round_trip_through_json() -> None:
@@ -92,6 +94,9 @@ def test_mistakes_are_named(values: dict[str, Any], error: type[Exception], mess
 
 
 def test_ranges_hold_without_from_dict_too() -> None:
+    for bad in ({"coma_epsilon_start": 1.5}, {"coma_epsilon_steps": 0}, {"coma_critic_dim": 0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            TrainConfig(**bad)  # type: ignore[arg-type]
     for bad in ({"rms_alpha": 1.1}, {"rms_eps": 0.0}, {"epsilon_start": -0.1}, {"epsilon_steps": 0}, {"hidden_dim": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             TrainConfig(**bad)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ Behaviour is uniformly random throughout, so a greedy bootstrap should find the 
 mixer can represent them, a taken one the values of random play. The episodes do not depend on what is learned: they
 are collected once for each rung.
 
+COMA's critic learns from the same episodes (its actor, which is no part of this, plays none of them).
 IQL's agents learn averages over what the partner does at random. VDN learns the sum that is nearest in the least
 squares. ``noabs`` has no right greedy action (its agents' argmaxes mean nothing), so qmix-noabs's values are checked
 where they do not bootstrap from one that matters.
@@ -40,7 +41,7 @@ GROUP = 8
 GAMMA = 0.9
 HYPER = Hyperparameters(
     gamma=GAMMA, learning_rate=4e-3, batch_size=32, target_update_episodes=10 * GROUP, hidden_dim=16,
-    mixing_embed_dim=8, qtran_embed_dim=16,
+    mixing_embed_dim=8, qtran_embed_dim=16, coma_critic_dim=32,
 )  # fmt: skip
 
 
@@ -55,7 +56,9 @@ class Rung:
 
 
 def per_agent(algorithm: Algorithm, agents: tuple[Tensor, Tensor], team: Tensor) -> Tensor:
-    """[R, B, T] of each agent (IQL) or of the team, as [R, B, T, X]."""
+    """[R, B, T] of each agent (IQL) or of the team, as [R, B, T, X]; COMA's agents each have the team's."""
+    if algorithm.mixer == "counterfactual":
+        return torch.stack((team, team), -1)
     return torch.stack(agents, -1) if algorithm.mixer == "none" else team[..., None]
 
 
@@ -185,3 +188,16 @@ def test_training_on_the_masked_team_finds_the_best_route(env: str, expected: fl
     for policy in result.policies:
         summary = evaluate(policy, 2, cut=0.0)  # nothing is cut off, so a return is that of the whole route
         assert summary.returns.tolist() == [[expected] * 2]
+
+
+@pytest.mark.parametrize("algorithm", ["coma", "coma-r"])
+@pytest.mark.parametrize(("env", "best"), [("Coordination", 4.0), ("Delay", 3.0)])
+def test_coma_finds_the_best_policy(env: str, best: float, algorithm: str) -> None:
+    """Actor and critic together, by COMA's own exploration; at first, one of the runs at least plays worse."""
+    config = TrainConfig(
+        env=f"tiny_envs:{env}", algorithm=algorithm, seeds=SEEDS, steps=4000, eval_every=2000, eval_episodes=1,
+        learning_rate=4e-3, hidden_dim=16, coma_critic_dim=32, coma_epsilon_steps=2000, parallel_episodes=GROUP,
+        target_update_episodes=10 * GROUP, progress=False,
+    )  # fmt: skip
+    returns = np.array([record.series("eval/return")[1] for record in train(config).records])
+    assert returns[:, 0].min() < best and (returns[:, -1] == best).all(), returns

@@ -95,13 +95,18 @@ def test_killed_when_some_runs_have_left(whole: tuple[Path, TrainResult], tmp_pa
     assert_same_job(whole[0], tmp_path, (whole[1], train(job(tmp_path))))
 
 
-@pytest.mark.parametrize("algorithm", ["qtran", "iql-r"])
-def test_other_algorithms_resume(algorithm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "changes"),
+    [("qtran", {}), ("iql-r", {}), ("coma", {"buffer_size": None}), ("coma-r", {"coma_critic_dim": 6})],
+)
+@pytest.mark.parametrize("groups", [1, 10, 25])
+def test_other_algorithms_resume(algorithm: str, changes: dict[str, Any], groups: int, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
-    uninterrupted = train(job(one, algorithm=algorithm))
-    with killed_after(10), pytest.raises(KeyboardInterrupt):
-        train(job(other, algorithm=algorithm))
-    assert_same_job(one, other, (uninterrupted, train(job(other, algorithm=algorithm))))
+    settings = {"algorithm": algorithm, "coma_epsilon_steps": 200, **changes}
+    uninterrupted = train(job(one, **settings))
+    with killed_after(groups), pytest.raises(KeyboardInterrupt):
+        train(job(other, **settings))
+    assert_same_job(one, other, (uninterrupted, train(job(other, **settings))))
 
 
 def test_what_the_checkpoint_does_not_know_is_cut_off(whole: tuple[Path, TrainResult], tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 from tiny_envs import AGENTS, Masked, TinyEnv
 
 from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.exploration import Behaviour
 from smix_pz.algorithms.networks import ParameterStack
 from smix_pz.envs import make_vector_env
 from smix_pz.episodes import EpisodeBatch, history_keys
-from smix_pz.rollout import Collector, EpisodeSummary
+from smix_pz.rollout import BEHAVIOURS, Collector, EpisodeSummary
 from smix_pz.training import evaluation_metrics
 
 CPU = torch.device("cpu")
@@ -32,11 +33,17 @@ class Seeds(gymnasium.vector.VectorWrapper):
         return self.env.reset(seed=seed, options=options)
 
 
-def make(n_runs: int = R, n_envs: int = K, env: Any = "tiny_envs:Masked", **kwargs: Any) -> Collector:
+def make(
+    n_runs: int = R,
+    n_envs: int = K,
+    env: Any = "tiny_envs:Masked",
+    behaviour: Behaviour = "epsilon-greedy",
+    **kwargs: Any,
+) -> Collector:
     vector = make_vector_env(env, n_runs * n_envs, **kwargs)
     spec = vector.team_spec
     agent = GRUAgent(spec.obs_dim, spec.n_agents, spec.n_actions, 8)
-    return Collector(Seeds(vector), spec, agent, n_runs, CPU)
+    return Collector(Seeds(vector), spec, agent, n_runs, CPU, behaviour)
 
 
 def parameters(agent: GRUAgent, seeds: list[int]) -> ParameterStack:
@@ -157,6 +164,55 @@ def test_exploration_is_epsilon_greedy_under_masks(epsilon: float) -> None:
         assert (np.abs(found - total * probability) < 4 * spread).all(), (n, found, total * probability)
 
 
+def test_softmax_play_has_the_floored_policys_probabilities() -> None:
+    """Weights 1, 2, 5 with the last illegal, floor 0.3: 0.7/3 + 0.15 and 1.4/3 + 0.15; then all legal, no floor."""
+    n = 20_000
+    logits = torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]).log()[:, None, None].expand(2, n, 1, 3)
+    avail = np.broadcast_to(np.array([[True, True, False], [True, True, True]])[:, None, None], (2, n, 1, 3)).copy()
+    draws = np.random.default_rng(0).random((2, n, 1, 2), np.float32)
+    actions = BEHAVIOURS["softmax"](logits, avail, np.array([0.3, 0.0]), draws)
+    assert actions.shape == (2, n, 1)
+    expected = np.array([[0.7 / 3 + 0.15, 1.4 / 3 + 0.15, 0.0], [1 / 8, 2 / 8, 5 / 8]])
+    found = np.stack([np.bincount(actions[r, :, 0], minlength=3) for r in range(2)]) / n
+    assert (np.abs(found - expected) <= 4 * np.sqrt(expected * (1 - expected) / n)).all(), found
+
+
+def test_softmax_play_never_draws_an_illegal_action() -> None:
+    """Nor at draws of 0 and of the largest number below 1, whatever rounding makes of the probabilities' sum."""
+    rng = np.random.default_rng(1)
+    logits = torch.from_numpy(rng.normal(scale=3, size=(1, 500, 2, 7)).astype(np.float32))
+    avail = rng.random((1, 500, 2, 7)) < 0.4
+    np.put_along_axis(avail, rng.integers(7, size=(1, 500, 2, 1)), True, axis=-1)
+    for draw in (np.float32(0), np.nextafter(np.float32(1), np.float32(0))):
+        actions = BEHAVIOURS["softmax"](logits, avail, np.array([0.05]), np.full((1, 500, 2, 2), draw))
+        assert np.take_along_axis(avail, actions[..., None], -1).all()
+
+
+def test_softmax_behaviour_is_what_collects_and_greedy_play_is_the_argmax() -> None:
+    """Against a loop over the same draws; without exploration, both behaviours play the same episodes."""
+    collector, seeds = make(behaviour="softmax"), [4, 5, 6]
+    batch, _ = collect(collector, 0.2, seeds)
+    params = parameters(collector.agent, seeds).params
+    draws = np.stack([np.random.default_rng([s, 1]).random((7, K, N, 2), np.float32) for s in seeds], axis=1)
+    hidden, last = collector.agent.initial_hidden(R, K, CPU), torch.full((R, K, N), -1)
+    for t in range(batch.n_steps + 1):
+        logits, hidden = collector.agent.step(params, batch.obs[:, :, t], last, hidden)
+        last = batch.actions[:, :, t]
+        for r, b in batch.needed()[:, :, t].nonzero().tolist():
+            for i in range(N):
+                legal = batch.avail_actions[r, b, t, i].nonzero()[:, 0].tolist()
+                weights = logits[r, b, i, legal].double().exp()
+                bounds = (0.8 * weights / weights.sum() + 0.2 / len(legal)).cumsum(0).tolist()
+                below = sum(bound <= draws[t, r, b, i, 0] for bound in bounds)
+                assert int(last[r, b, i]) == legal[min(below, len(legal) - 1)]
+    greedy = [
+        make(behaviour=behaviour).collect(params, np.zeros(R), [], [np.random.default_rng(s) for s in seeds])[0]
+        for behaviour in BEHAVIOURS
+    ]
+    assert all(torch.equal(*(getattr(b, f) for b in greedy)) for f in EpisodeBatch.__dataclass_fields__)
+    assert make(behaviour="softmax").select(collector.env, R).behaviour == "softmax"
+
+
 def test_agents_explore_independently() -> None:
     """At epsilon 1, the joint actions of two agents with two actions each come up equally often."""
     collector = make(1, 256, env="tiny_envs:Coordination")
@@ -177,10 +233,11 @@ def test_each_run_has_its_own_epsilon() -> None:
     assert batch.actions[1, :, 0].unique(dim=0).shape[0] == 4
 
 
-def test_a_run_does_not_depend_on_its_stack() -> None:
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_a_run_does_not_depend_on_its_stack(behaviour: Behaviour) -> None:
     """The same episodes alone and beside others, and the streams left in the same state, over several groups."""
     seeds = [7, 8, 9]
-    stacked, alone = make(3, 4), make(1, 4)
+    stacked, alone = make(3, 4, behaviour=behaviour), make(1, 4, behaviour=behaviour)
     streams = {s: [[np.random.default_rng([s, k])] for k in (1, 2)] for s in seeds}
     alone_streams = [[np.random.default_rng([8, k])] for k in (1, 2)]
     for _ in range(3):

@@ -13,8 +13,10 @@ import torch
 
 import smix_pz
 from smix_pz.algorithms import ALGORITHMS
+from smix_pz.algorithms.coma import COMALearner
 from smix_pz.config import TrainConfig
 from smix_pz.envs import ENVS
+from smix_pz.episodes import EpisodeBatch
 from smix_pz.training import Trainer, TrainResult, train
 
 SMALL: dict[str, Any] = {
@@ -35,7 +37,7 @@ def flat(result: TrainResult, index: int) -> torch.Tensor:
 # Runs and their stack ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ["smix", "qtran", "iql"])
+@pytest.mark.parametrize("algorithm", ["smix", "qtran", "iql", "coma", "coma-r"])
 def test_run_3_of_8_is_run_3_alone(algorithm: str) -> None:
     """Records and parameters, over more than 50 updates, in which runs of the stack finish one after another."""
     game = {
@@ -122,7 +124,8 @@ def two_updates(algorithm: str, env: str, **settings: Any) -> None:
     for record in result.records:
         last = record.metrics[-1]
         assert last["train/updates"] == 2
-        assert all(math.isfinite(last[f"train/{name}"]) for name in ("loss", "grad_norm", "q_taken", "return"))
+        policy = ("policy_loss", "policy_grad_norm", "policy_entropy") if algorithm.startswith("coma") else ()
+        assert all(math.isfinite(last[f"train/{n}"]) for n in ("loss", "grad_norm", "q_taken", "return", *policy))
         assert last["train/loss"] > 0 and last["train/grad_norm"] > 0
         assert math.isfinite(last["eval/return"])
 
@@ -175,6 +178,52 @@ def test_epsilon_falls_linearly() -> None:
     )
     found = [row["train/epsilon"] for row in result.records[0].metrics]
     assert found == pytest.approx([0.9, 0.58, 0.26, 0.1, 0.1, 0.1])
+
+
+def calls_of(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[bytes], float]]:
+    """What COMA's networks learn from, in turn: (which, sorted marks of episodes, the floor they were played with)."""
+    calls = []
+    update_many, update_policy = COMALearner.update_many, COMALearner.update_policy
+
+    def marks(batch: EpisodeBatch) -> list[bytes]:
+        return sorted(episode.numpy().tobytes() for episode in batch.obs[0])
+
+    def critic(self: COMALearner, batches: EpisodeBatch) -> dict[str, torch.Tensor]:
+        calls.extend(("critic", marks(batches.batch(u)), math.nan) for u in range(len(batches.history)))
+        return update_many(self, batches)
+
+    def actor(self: COMALearner, group: EpisodeBatch, epsilon: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls.append(("actor", marks(group), float(epsilon[0])))
+        return update_policy(self, group, epsilon)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(COMALearner, "update_many", critic)
+        patch.setattr(COMALearner, "update_policy", actor)
+        run(
+            env="tiny_envs:Masked", algorithm=algorithm, steps=150, batch_size=3, parallel_episodes=5,
+            updates_per_group=2, coma_epsilon_start=0.9, coma_epsilon_finish=0.1, coma_epsilon_steps=100,
+        )  # fmt: skip
+    assert [kind for kind, *_ in calls] == ["critic", "critic", "actor"] * (len(calls) // 3) and len(calls) > 12
+    return calls
+
+
+def test_coma_learns_from_its_newest_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, whatever the batch size, and with the floor that it was played with."""
+    calls = calls_of("coma", monkeypatch)
+    for first, second, actor in zip(calls[::3], calls[1::3], calls[2::3], strict=True):
+        assert first[1] == second[1] == actor[1] and len(actor[1]) == 5
+    assert not set(calls[2][1]) & set(calls[5][1])
+    floors = [floor for _, _, floor in calls[2::3]]
+    assert floors[0] == pytest.approx(0.9) and floors[-1] == pytest.approx(0.1) and floors == sorted(floors)[::-1]
+
+
+def test_coma_rs_critic_learns_from_replay_and_its_actor_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = calls_of("coma-r", monkeypatch)
+    critic, actor = ([set(marks) for kind, marks, _ in calls if kind == which] for which in ("critic", "actor"))
+    assert {len(marks) for marks in critic} == {3} and {len(marks) for marks in actor} == {5}
+    assert not any(actor[k] & actor[k + 1] for k in range(len(actor) - 1))
+    assert any(critic[2 * k] - actor[k] for k in range(len(actor)))  # some were older than the newest group
+    assert set().union(*critic) <= set().union(*actor)
 
 
 def test_updates_begin_with_the_first_full_batch() -> None:
@@ -236,6 +285,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"algorithm": "smxi"}, ValueError, "unknown algorithm 'smxi'; did you mean 'smix'"),
     ({"algorithm": "smix", "n_step": 3}, ValueError, "n_step is 3, but smix uses a lambda estimator"),
     ({"algorithm": "smix-n", "td_lambda": 0.5}, ValueError, "td_lambda is 0.5, but smix-n"),
+    ({"algorithm": "coma", "buffer_size": 100}, ValueError, "buffer_size is 100, but coma learns on-policy"),
+    ({"algorithm": "coma", "double_q": False}, ValueError, "double_q is False, but coma"),
     ({"env": "matrix_gam_v0"}, ValueError, "matrix_game_v0"),
     ({"env_kwargs": {"m": 0}}, ValueError, "m .*at least 1"),
     ({"env_kwargs": {"n": 3}}, TypeError, "'n'"),
@@ -295,12 +346,12 @@ def test_a_warning_free_job() -> None:
 # The paper's game -------------------------------------------------------------------------------------------------
 
 
-def greedy_returns(algorithm: str, *, steps: int, epsilon: float) -> np.ndarray:
+def greedy_returns(algorithm: str, *, steps: int, epsilon: float, **settings: Any) -> np.ndarray:
     """Greedy returns [5 seeds, evaluations every 500 steps] on the 3-step game: 3 is safe, 6 the best."""
     result = run(
         env="matrix_game_v0", env_kwargs={"m": 3}, seeds=tuple(range(5)), algorithm=algorithm, steps=steps,
         eval_every=500, eval_episodes=1, hidden_dim=32, batch_size=32, learning_rate=2e-3, parallel_episodes=8,
-        target_update_episodes=100, epsilon_steps=3000, epsilon_finish=epsilon,
+        target_update_episodes=100, epsilon_steps=3000, epsilon_finish=epsilon, **settings,
     )  # fmt: skip
     return np.array([record.series("eval/return")[1] for record in result.records])
 
@@ -311,6 +362,14 @@ def test_smix_is_soon_safe() -> None:
     assert returns[:, 0].min() < 3  # it had to be learned
     assert (returns[:, 3:] >= 3).mean() >= 0.95
     assert (returns[:, -1] == 6).sum() >= 3
+
+
+@pytest.mark.parametrize("algorithm", ["coma", "coma-r"])
+def test_coma_is_soon_safe(algorithm: str) -> None:
+    """From 1500 steps on every run has the safe return or more, at every evaluation."""
+    returns = greedy_returns(algorithm, steps=4000, epsilon=1.0, coma_epsilon_steps=3000, coma_critic_dim=32)
+    assert returns[:, 0].min() < 3  # it had to be learned
+    assert (returns[:, 3:] >= 3).all()
 
 
 def test_qtran_ends_at_the_best_return() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from smix_pz.algorithms.agents import GRUAgent, Unrolled, node_inputs
+from smix_pz.algorithms.exploration import Exploration
 from smix_pz.algorithms.histories import HistoryTree, build_tree, build_trees, rows
 from smix_pz.algorithms.networks import Parameter, ParameterStack, RMSprop
 from smix_pz.algorithms.returns import ReturnEstimator
@@ -26,8 +27,11 @@ class Learner(ABC):
     Attributes:
         agent: description of the agent network.
         stack: online and target parameters of all runs.
-        n_updates: gradient updates so far (the same for every run of a stack).
+        n_updates: gradient updates so far (the same for every run of a stack), those of ``update_policy`` left out.
+        learned_by_update: what the names of the parameters begin with that ``update`` trains; "" is all.
     """
+
+    learned_by_update = ""
 
     def __init__(
         self,
@@ -65,6 +69,24 @@ class Learner(ABC):
         """One gradient update of every run. Returns metrics, each [R]."""
         return self.update_many(batch.map(lambda field: field[None]))
 
+    @property
+    def exploration(self) -> Exploration:
+        """How the agents behave while they are trained: epsilon-greedy, unless a learner says otherwise."""
+        c = self.hyper
+        return Exploration("epsilon-greedy", c.epsilon_start, c.epsilon_finish, c.epsilon_steps)
+
+    def update_policy(self, group: EpisodeBatch, epsilon: Tensor) -> dict[str, Tensor]:
+        """Learn from the newest group of episodes what only they can teach; here nothing.
+
+        Args:
+            group: [R, K, ...], played with the parameters as they were before this group's updates of values.
+            epsilon: [R], the exploration that it was played with.
+
+        Returns:
+            Metrics, each [R].
+        """
+        return {}
+
     def update_many(self, batches: EpisodeBatch) -> dict[str, Tensor]:
         """One update after the other from several batches (fields [U, R, B, ...]). Returns the last one's metrics."""
         # 1. Find what has to be evaluated: distinct histories, nothing behind an end.
@@ -75,11 +97,15 @@ class Learner(ABC):
     def _step(self, batch: EpisodeBatch, tree: HistoryTree) -> dict[str, Tensor]:
         # 2. The loss of each run. Runs share no parameter, so the sum's gradient is each run's own.
         loss, metrics = self.losses(batch, tree)
-        self.stack.differentiate(loss.sum())
         # 3. Clip and step, each run by its own norm and statistics.
-        grad_norm = self.optimizer.step(self.stack)
+        grad_norm = self._descend(loss, self.learned_by_update)
         self.n_updates += 1
         return {"loss": loss.detach(), "grad_norm": grad_norm, **metrics}
+
+    def _descend(self, loss: Tensor, prefix: str) -> Tensor:
+        """One step of every run's parameters of these names down its loss [R]; returns the gradient norms [R]."""
+        self.stack.differentiate(loss.sum(), prefix)
+        return self.optimizer.step(self.stack, prefix)
 
     def sync_target(self, episodes: int) -> bool:
         """Copy the online to the target network if it is time, given the episodes trained on so far."""

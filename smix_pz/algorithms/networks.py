@@ -54,7 +54,7 @@ class ParameterStack:
         self.buffer = buffer
         self.online, self.target = buffer[0], buffer[1]
         self.grad = torch.zeros_like(self.online)
-        self._grads = list(_views(self.spec, self.grad).values())
+        self._grads = _views(self.spec, self.grad)
         self.params = {n: view.detach().requires_grad_() for n, view in _views(self.spec, self.online).items()}
         self.target_params = _views(self.spec, self.target)
         self.both = _views(self.spec, buffer.flatten(0, 1))
@@ -72,11 +72,26 @@ class ParameterStack:
         """Copy online to target."""
         self.target.copy_(self.online)
 
-    def differentiate(self, loss: Tensor) -> None:
-        """Write the gradient of ``loss`` into ``grad``."""
+    def differentiate(self, loss: Tensor, prefix: str = "") -> None:
+        """Write the gradient of ``loss`` by the parameters of these names into their part of ``grad``."""
+        names = [name for name in self.spec if name.startswith(prefix)]
         # Not backward(): it would add to .grad, which takes two more passes over the buffer.
-        for view, grad in zip(self._grads, torch.autograd.grad(loss, list(self.params.values())), strict=True):
-            view.copy_(grad)
+        for name, grad in zip(names, torch.autograd.grad(loss, [self.params[n] for n in names]), strict=True):
+            self._grads[name].copy_(grad)
+
+    def columns(self, prefix: str) -> slice:
+        """Where in P the parameters lie whose names begin so; they have to follow one another in ``spec``."""
+        if not prefix:
+            return slice(None)
+        start, end, place = -1, -1, 0
+        for name, parameter in self.spec.items():
+            after = place + math.prod(parameter.shape)
+            if name.startswith(prefix):
+                assert start < 0 or end == place, (prefix, list(self.spec))
+                start, end = place if start < 0 else start, after
+            place = after
+        assert start >= 0, (prefix, list(self.spec))
+        return slice(start, end)
 
     def load(self, params: Params) -> None:
         """Take online and target parameters from tensors of the same names, each [R, ...]."""
@@ -98,6 +113,7 @@ class RMSprop:
     """RMSprop over [R, P], with each run's gradient clipped by its own norm.
 
     v <- alpha v + (1 - alpha) g^2;  p <- p - lr g / (sqrt(v) + eps), as torch.optim.RMSprop without momentum.
+    Parts that are stepped separately (an actor, a critic) are clipped separately.
     """
 
     def __init__(self, stack: ParameterStack, lr: float, alpha: float, eps: float, clip: float) -> None:
@@ -105,17 +121,18 @@ class RMSprop:
         self.square = torch.zeros_like(stack.online)
         self._scratch = torch.empty_like(stack.online)
 
-    def step(self, stack: ParameterStack) -> Tensor:
-        """Update every run's parameters in place and return the gradient norms [R]."""
-        grad, scratch = stack.grad, self._scratch
+    def step(self, stack: ParameterStack, prefix: str = "") -> Tensor:
+        """Update every run's parameters of these names in place and return their gradient's norms [R]."""
+        part = stack.columns(prefix)
+        grad, square, scratch = stack.grad[:, part], self.square[:, part], self._scratch[:, part]
         norm = torch.linalg.vector_norm(grad, dim=1)
         # On a GPU, asking whether any norm is too long would cost more than the multiplication.
         if grad.is_cuda or bool((norm > self.clip).any()):
             grad.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0)[:, None])
-        self.square.mul_(self.alpha).addcmul_(grad, grad, value=1.0 - self.alpha)
+        square.mul_(self.alpha).addcmul_(grad, grad, value=1.0 - self.alpha)
         # The floor, far below eps, keeps zeros out of the root, for which MKL takes several times as long.
-        torch.clamp(self.square, min=1e-30, out=scratch).sqrt_().add_(self.eps)
-        stack.online.addcdiv_(grad, scratch, value=-self.lr)
+        torch.clamp(square, min=1e-30, out=scratch).sqrt_().add_(self.eps)
+        stack.online[:, part].addcdiv_(grad, scratch, value=-self.lr)
         return norm
 
     def select(self, keep: Tensor) -> None:

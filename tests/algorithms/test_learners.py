@@ -34,18 +34,25 @@ ESTIMATORS = {
 MIXER_NAMES = ("none", "sum", "monotonic", "unconstrained", "joint")
 
 
-def make(
+def stacked(
     algorithm: Algorithm, hyper: Hyperparameters, seeds: list[int], dtype: torch.dtype = torch.float64, **shape: int
-) -> tuple[Learner, list[DenseLearner]]:
-    """A stacked learner in the given precision, and one dense learner for each of its runs, with equal parameters."""
-    shape = {**SHAPE, **shape}
+) -> Learner:
+    """A learner of one run for each seed, in the given precision."""
     learner = make_learner(
-        algorithm, **shape, hyper=hyper, rngs=[np.random.default_rng(seed) for seed in seeds],
+        algorithm, **{**SHAPE, **shape}, hyper=hyper, rngs=[np.random.default_rng(seed) for seed in seeds],
         device=torch.device("cpu"),
     )  # fmt: skip
     learner.stack = ParameterStack(learner.stack.spec, learner.stack.buffer.to(dtype))
     learner.optimizer = RMSprop(learner.stack, hyper.learning_rate, hyper.rms_alpha, hyper.rms_eps, hyper.grad_clip)
-    dense = [DenseLearner(algorithm, hyper, shape, dtype) for _ in seeds]
+    return learner
+
+
+def make(
+    algorithm: Algorithm, hyper: Hyperparameters, seeds: list[int], dtype: torch.dtype = torch.float64, **shape: int
+) -> tuple[Learner, list[DenseLearner]]:
+    """A stacked learner, and one dense learner for each of its runs, with equal parameters."""
+    learner = stacked(algorithm, hyper, seeds, dtype, **shape)
+    dense = [DenseLearner(algorithm, hyper, {**SHAPE, **shape}, dtype) for _ in seeds]
     for r, one in enumerate(dense):
         one.load(run_of(learner.stack.params, r))
     return learner, dense
@@ -134,8 +141,7 @@ def test_updates_under_other_settings(name: str, changes: dict[str, Any], shape:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_padding_changes_nothing(name: str) -> None:
     """The same update, to the bit, whatever stands behind the ends of episodes."""
-    learner, _ = make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1])
-    other, _ = make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1])
+    learner, other = (stacked(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1]) for _ in range(2))
     batch = random_batch(np.random.default_rng(0), n_runs=2, dtype=torch.float64, **SHAPE)
     metrics, spoilt = learner.update(batch), other.update(spoil_padding(batch, math.nan))
     for key, value in metrics.items():
@@ -144,11 +150,11 @@ def test_padding_changes_nothing(name: str) -> None:
     assert learner.stack.online.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["smix", "qtran", "iql"])
+@pytest.mark.parametrize("name", ["smix", "qtran", "iql", "coma"])
 def test_a_runs_clip_and_gradient_are_its_own(name: str) -> None:
     """Rewards of a million in run 1 leave runs 0 and 2 as they are."""
     hyper = Hyperparameters(**{**SMALL, "grad_clip": 10.0})
-    calm, wild = (make(ALGORITHMS[name], hyper, [0, 1, 2])[0] for _ in range(2))
+    calm, wild = (stacked(ALGORITHMS[name], hyper, [0, 1, 2]) for _ in range(2))
     start = calm.stack.online.clone()
     for k in range(3):
         batch = random_batch(np.random.default_rng(k), n_runs=3, dtype=torch.float64, **SHAPE)
@@ -162,10 +168,10 @@ def test_a_runs_clip_and_gradient_are_its_own(name: str) -> None:
     assert not torch.allclose(wild.stack.online[1], calm.stack.online[1])
 
 
-@pytest.mark.parametrize("name", ["smix", "qtran", "vdn"])
+@pytest.mark.parametrize("name", ["smix", "qtran", "vdn", "coma"])
 def test_selected_runs_go_on_alone(name: str) -> None:
     """After ``select`` the rest of a stack learns as it would have beside the others; optimizer statistics included."""
-    whole, part = (make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1, 2])[0] for _ in range(2))
+    whole, part = (stacked(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1, 2]) for _ in range(2))
     keep = torch.tensor([2, 0])
     for k in range(4):
         batch = random_batch(np.random.default_rng(k), n_runs=3, dtype=torch.float64, **SHAPE)
@@ -290,14 +296,14 @@ def test_float64_is_kept() -> None:
     assert metrics["loss"].dtype == learner.stack.online.dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", ["qmix", "smix", "iql", "qtran"])
+@pytest.mark.parametrize("name", ["qmix", "smix", "iql", "qtran", "coma-r"])
 def test_many_batches_are_updates_one_after_the_other(name: str) -> None:
-    many, single = (make(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1])[0] for _ in range(2))
+    many, single = (stacked(ALGORITHMS[name], Hyperparameters(**SMALL), [0, 1]) for _ in range(2))
     batches = [random_batch(np.random.default_rng(k), n_runs=2, dtype=torch.float64, **SHAPE) for k in range(3)]
-    stacked = EpisodeBatch(
+    together = EpisodeBatch(
         **{f.name: torch.stack([getattr(b, f.name) for b in batches]) for f in dataclasses.fields(EpisodeBatch)}
     )
-    last = many.update_many(stacked)
+    last = many.update_many(together)
     for batch in batches:
         expected = single.update(batch)
     assert many.n_updates == single.n_updates == 3

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from smix_pz.algorithms import ALGORITHMS, make_learner, resolve
+from smix_pz.algorithms.coma import COMALearner, CounterfactualCritic
 from smix_pz.algorithms.mixers import MIXERS, MonotonicMixer
 from smix_pz.algorithms.qtran import QTRANLearner
 from smix_pz.algorithms.value_learner import ValueLearner
@@ -34,6 +35,12 @@ def test_revised_rows_change_estimator_and_replay(base: str, revised: str) -> No
     assert ALGORITHMS[base].buffer_size == 5000
 
 
+def test_coma_has_lambda_returns_already_and_coma_r_adds_the_replay() -> None:
+    """COMA learns on-policy (0: its newest group); the actor of both does."""
+    assert differences("coma", "coma-r") == {"buffer_size": 1500}
+    assert ALGORITHMS["coma"].buffer_size == 0 and ALGORITHMS["coma"].returns == ALGORITHMS["smix"].returns
+
+
 def test_variants_change_one_thing() -> None:
     four_step = {"bootstrap": "taken", "kind": "n_step", "td_lambda": 0.0, "n_step": 4}
     assert differences("smix", "smix-n") == {"returns": four_step}
@@ -42,15 +49,17 @@ def test_variants_change_one_thing() -> None:
 
 
 def test_rows_are_well_formed() -> None:
-    assert {"iql", "vdn", "qmix", "qtran", "smix", "iql-r", "vdn-r", "qtran-r"} <= set(ALGORITHMS)
+    assert {"iql", "vdn", "qmix", "qtran", "smix", "iql-r", "vdn-r", "qtran-r", "coma", "coma-r"} <= set(ALGORITHMS)
     for name, row in ALGORITHMS.items():
-        assert row.name == name and row.summary and (row.mixer in MIXERS or row.mixer == "joint")
+        assert row.name == name and row.summary and row.mixer in (*MIXERS, "joint", "counterfactual")
     assert len({row.summary for row in ALGORITHMS.values()}) == len(ALGORITHMS)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_learner_is_the_rows(name: str) -> None:
-    hyper = Hyperparameters(hidden_dim=5, mixing_embed_dim=7, hypernet_layers=2, parameter_sharing=False)
+    hyper = Hyperparameters(
+        hidden_dim=5, mixing_embed_dim=7, hypernet_layers=2, coma_critic_dim=9, parameter_sharing=False
+    )
     row = resolve(name, hyper)
     rngs = [np.random.default_rng(0), np.random.default_rng(1)]
     learner = make_learner(row, **SHAPE, hyper=hyper, rngs=rngs, device=torch.device("cpu"))
@@ -58,6 +67,9 @@ def test_learner_is_the_rows(name: str) -> None:
     assert learner.agent.hidden_dim == 5 and not learner.agent.parameter_sharing
     if row.mixer == "joint":
         assert isinstance(learner, QTRANLearner)
+    elif row.mixer == "counterfactual":
+        assert isinstance(learner, COMALearner)
+        assert learner.critic == CounterfactualCritic(2, 3, 3, 4, 9)
     else:
         assert isinstance(learner, ValueLearner)
         assert learner.mixer == MIXERS[row.mixer](2, 4, 7, 2)
@@ -73,6 +85,22 @@ def test_resolve_takes_the_settings_own_values() -> None:
     assert resolve("smix", Hyperparameters(td_lambda=0.0)).returns.td_lambda == 0.0
     assert resolve("smix-n", Hyperparameters(n_step=2)).returns.n_step == 2
     assert ALGORITHMS["smix"].returns.td_lambda == 0.8
+    assert resolve("coma", Hyperparameters(td_lambda=0.3)).returns.td_lambda == 0.3
+    assert resolve("coma-r", Hyperparameters(buffer_size=77)).buffer_size == 77
+
+
+def test_exploration_is_the_rows() -> None:
+    """COMA's floor has settings of its own; the others' epsilon is what it was."""
+    hyper = Hyperparameters(epsilon_finish=0.2, coma_epsilon_start=0.4, coma_epsilon_steps=1000)
+    for name, row in ALGORITHMS.items():
+        made = make_learner(row, **SHAPE, hyper=hyper, rngs=[np.random.default_rng(0)], device=torch.device("cpu"))
+        found, at = made.exploration, np.array([0, 500, 50_000])
+        if name in ("coma", "coma-r"):
+            assert found.behaviour == "softmax"
+            np.testing.assert_allclose(found.epsilon(at), [0.4, 0.205, 0.01])
+        else:
+            assert found.behaviour == "epsilon-greedy"
+            np.testing.assert_allclose(found.epsilon(at), [1.0, 0.992, 0.2])
 
 
 @pytest.mark.parametrize(
@@ -84,6 +112,9 @@ def test_resolve_takes_the_settings_own_values() -> None:
         ("smix-n", {"td_lambda": 0.5}, "td_lambda is 0.5, but smix-n uses a n_step estimator"),
         ("smix", {"n_step": 3}, "n_step is 3, but smix uses a lambda estimator"),
         ("qtran", {"n_step": 1}, "n_step is 1, but qtran"),
+        ("coma", {"n_step": 3}, "n_step is 3, but coma uses a lambda estimator"),
+        ("coma-r", {"double_q": False}, "double_q is False, but coma-r never bootstraps from greedy actions"),
+        ("coma", {"buffer_size": 8}, "buffer_size is 8, but coma learns on-policy.*coma-r has a replay"),
     ],
 )
 def test_resolve_refuses(name: str, settings: dict[str, float], message: str) -> None:
