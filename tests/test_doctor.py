@@ -20,6 +20,8 @@ def patient(tmp_path, monkeypatch):
     site, versions, loaded = tmp_path / "site", {"protobuf": "7.36.2"}, []
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
+    for name in STARCRAFT_PACKAGES:  # what another test has imported would be found instead of what lies in `site`
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setenv("SC2PATH", str(tmp_path / "StarCraftII"))
     monkeypatch.delenv(doctor.PROTOBUF_VARIABLE, raising=False)
     find = doctor.find_package
