@@ -1,0 +1,67 @@
+"""Other people's environments in the team view: sizes, and steps per second of one copy under random legal play.
+
+    python perf/environments.py        # needs mpe2, lbforaging and rware, which `make install` brings
+
+An environment whose package is missing is said to be missing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from smix_pz.envs import make_vector_env
+
+# name, reward rule
+TRIED = (
+    ("mpe2.simple_spread_v3", "mean"),
+    ("mpe2.simple_speaker_listener_v4", None),
+    ("mpe2.simple_reference_v3", "mean"),
+    ("lbforaging:Foraging-8x8-2p-3f-v3", "sum"),
+    ("rware:rware-tiny-2ag-v2", "sum"),
+    ("pettingzoo.sisl.pursuit_v5", "sum"),
+    ("pettingzoo.butterfly.knights_archers_zombies_v11", "sum"),
+    ("CartPole-v1", None),
+    ("mpe2.simple_tag_v3", None),
+)
+SECONDS = 2.0
+
+
+def play(name: str, rule: str | None) -> tuple[str, ...]:
+    """Cells of one row: agents, actions, observation, state, limit, steps per second."""
+    envs = make_vector_env(name, 1, reward=rule)
+    spec, rng = envs.team_spec, np.random.default_rng(0)
+    observation, _ = envs.reset(seed=0)
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < SECONDS:
+        mask = observation["action_mask"]
+        actions = np.where(mask != 0, rng.random(mask.shape), -1.0).argmax(-1)
+        observation, _, terminated, truncated, _ = envs.step(actions)
+        steps += 1
+        if terminated[0] or truncated[0]:
+            observation, _ = envs.reset()
+    rate = steps / (time.perf_counter() - started)
+    envs.close()
+    sizes = (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit)
+    return (*(f"{size:,}" for size in sizes), f"{rate:,.0f}")
+
+
+def main() -> None:
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    warnings.simplefilter("ignore")
+    table = Table("environment", "reward", "N", "A", "O", "S", "limit", "steps/s")
+    for name, rule in TRIED:
+        try:
+            table.add_row(name, rule or "shared", *play(name, rule))
+        except (ImportError, ValueError) as error:
+            table.add_row(name, rule or "shared", str(error)[:60])
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
