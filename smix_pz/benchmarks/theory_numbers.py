@@ -36,9 +36,7 @@ def theorem_3(rng: np.random.Generator, draws: int) -> dict[str, Any]:
             n_states, n_agents, n_actions = (int(rng.integers(2, 5)), int(rng.integers(2, 4)), int(rng.integers(2, 4)))
             gamma, lam = rng.uniform(0.5, 0.99), rng.uniform()
             mdp = theory.random_mdp(rng, n_states, n_agents, n_actions, gamma)
-            pi, mu = (
-                theory.joint_policy(theory.random_policies(rng, n_states, n_agents, n_actions)) for _ in range(2)
-            )
+            pi, mu = (theory.joint_policy(theory.random_policies(rng, n_states, n_agents, n_actions)) for _ in range(2))
             q = rng.uniform(-1, 1, mdp.reward.shape) * 10 ** rng.uniform(-1, 1)
             if kind == "non-negative":
                 q = np.abs(q)
@@ -293,9 +291,7 @@ def costs(rng: np.random.Generator, most_agents: int, repeats: int) -> tuple[dic
         qs, state = (
             torch.from_numpy(rng.normal(size=size).astype(np.float32)) for size in ((batch, n, n_actions), (batch, 4))
         )
-        pi, mu = (
-            torch.from_numpy(rng.dirichlet(np.ones(n_actions), (batch, n)).astype(np.float32)) for _ in range(2)
-        )
+        pi, mu = (torch.from_numpy(rng.dirichlet(np.ones(n_actions), (batch, n)).astype(np.float32)) for _ in range(2))
         taken = torch.from_numpy(rng.integers(n_actions, size=(batch, n, 1)))
         joint = torch.cartesian_prod(*[torch.arange(n_actions)] * n).reshape(-1, n)
         for name in count:
