@@ -227,8 +227,8 @@ def affine(name: str, mdp: TeamMDP, pi: FloatArray, mu: FloatArray, lam: float) 
     averages = mdp.gamma * step_matrix(mdp, pi if row.average == "pi" else mu)
     identity = np.eye(len(traces))
     # Q + (I - T)^-1 (r + E Q - Q) = (I - T)^-1 ((E - T) Q + r)
-    solved: FloatArray = np.linalg.solve(identity - traces, np.column_stack((averages - traces, mdp.reward.ravel())))
-    return solved[:, :-1], solved[:, -1]
+    solved = np.linalg.solve(identity - traces, np.column_stack((averages - traces, mdp.reward.ravel())))
+    return solved[:, :-1].astype(np.float64), solved[:, -1].astype(np.float64)
 
 
 def step_matrix(mdp: TeamMDP, weights: FloatArray) -> FloatArray:
@@ -240,8 +240,8 @@ def step_matrix(mdp: TeamMDP, weights: FloatArray) -> FloatArray:
 def policy_values(mdp: TeamMDP, policy: FloatArray) -> FloatArray:
     """Q of a policy [S, J], exactly: the solution of Q = r + gamma P^policy Q."""
     identity = np.eye(mdp.reward.size)
-    solution: FloatArray = np.linalg.solve(identity - mdp.gamma * step_matrix(mdp, policy), mdp.reward.ravel())
-    return solution.reshape(mdp.reward.shape)
+    solution = np.linalg.solve(identity - mdp.gamma * step_matrix(mdp, policy), mdp.reward.ravel())
+    return solution.reshape(mdp.reward.shape).astype(np.float64)
 
 
 def optimal_values(mdp: TeamMDP) -> FloatArray:
