@@ -81,6 +81,40 @@ def run_theory(out: Path, *, seed: int = 0, quick: bool = False, command: str = 
     return path
 
 
+def judge(found: Mapping[str, Any]) -> dict[str, str]:
+    """Verdict of each claim, decided from the numbers alone: (holds as it stands, holds in a weaker form) -> words."""
+    argmaxes, theorem_4, limits = found["argmaxes"], found["theorem_4"], found["limits"]
+    failures = {name: {key: sum(row) for key, row in rows.items()} for name, rows in argmaxes["failures"].items()}
+    monotonic, idle = failures["monotonic"], failures["idle agent"]
+    smix_converges = theorem_4["diverging_share_outside"]["smix"] == 0
+    gaps = [float(np.median(row)) for row in limits["control"]["to_q_star"]]
+    without_exploration = [gap for gap, e in zip(gaps, limits["control"]["epsilon"], strict=True) if e == 0]
+    variance = {name: row["variance"][-1] for name, row in found["variances"]["returns_of_10_steps"].items()}
+    terms = found["costs"]["terms"]
+    exponential = {name: row[-1] > 2 * row[-2] for name, row in terms.items()}  # doubled by one more agent
+    allowed, one_agent = found["exploration"]["allowed"], found["exploration"]["distance"]["0.05"][0]
+    decided = {
+        "theorem 1": (monotonic["theorem_1"] == idle["theorem_1"] == 0, monotonic["theorem_1"] == 0),
+        "theorem 2": (monotonic["theorem_2"] == idle["theorem_2"] == monotonic["corollary_1"] == 0, False),
+        "theorem 3": (found["theorem_3"]["violations"] == 0, False),
+        "theorem 4": (theorem_4["diverging_inside_the_region"] == 0, False),
+        # As it stands: to the target's values too.
+        "smix converges": (smix_converges and np.median(limits["fixed"]["to_q_pi"][-1]) < 0.01, smix_converges),
+        "stable point": (max(gaps) < 0.01, max(without_exploration) < 0.01),
+        "close policies": (one_agent <= allowed, False),
+        "large variance": (variance["importance"] > 10 * variance["smix"], False),
+        "costs": (
+            exponential["q_lambda"] and exponential["q_lambda, greedy"] and not exponential["smix"],
+            exponential["q_lambda"] and not exponential["smix"],
+        ),
+        "pi is impractical": (exponential["importance"], False),
+    }
+    return {
+        name: "holds" if whole else "holds in part" if part else "does not hold"
+        for name, (whole, part) in decided.items()
+    }
+
+
 def _sections(found: Mapping[str, Any], timings: Mapping[str, Any]) -> tuple[list[Section], list[Claim]]:
     t3, t4, arg, var = found["theorem_3"], found["theorem_4"], found["argmaxes"], found["variances"]
     lim, explore, fails = found["limits"], found["exploration"], found["argmaxes"]["failures"]
@@ -92,23 +126,23 @@ def _sections(found: Mapping[str, Any], timings: Mapping[str, Any]) -> tuple[lis
     slowest = {k: v[-1] / timings["seconds"]["smix"][-1] for k, v in timings["seconds"].items()}
     last = timings["agents"][-1]
     sampled, exact = var["product"]["sampled"]["10"][-1], var["product"]["exact"]["10"][-1]
-    proved = total["monotonic"]["theorem_2"] == 0 and total["monotonic"]["corollary_1"] == 0
+    verdicts = judge(found)
     blocks: list[tuple[str, str, Figure, str, list[Claim]]] = [
         (
             "Theorems 1 and 2: greedy agents and the greedy team", "theory_argmax", _argmax_figure(arg),
             "Share of random draws in which a statement fails, by enumeration of all joint actions of the package's mixers "
             "(random parameters, 3 actions each). Idle agent: monotonic, with no weight on agent 0.",
             [
-                Claim("Theorem 1: an agent's argmax is its part of the joint argmax (equation 2)", "holds in part" if total["monotonic"]["theorem_1"] == 0 else "does not hold",
+                Claim("Theorem 1: an agent's argmax is its part of the joint argmax (equation 2)", verdicts["theorem 1"],
                       f"Failures of the monotonic mixer: {total['monotonic']['theorem_1']} of {cases}. But assumption 1 allows a slope of 0, and then the two sides differ as sets: {total['idle agent']['theorem_1']} of {cases} with an idle agent. Equality needs a positive slope; the agent's argmax is among the maximisers in either case."),
-                Claim("Theorem 2, corollary 1: the agents' argmaxes reach the joint maximum, a Nash equilibrium", "holds" if proved else "does not hold",
+                Claim("Theorem 2, corollary 1: the agents' argmaxes reach the joint maximum, a Nash equilibrium", verdicts["theorem 2"],
                       f"Failures: monotonic {total['monotonic']['theorem_2']}, idle agent {total['idle agent']['theorem_2']}, unconstrained {total['unconstrained']['theorem_2']} of {cases} each. (Equation 6 prints argmax inside f; max is meant.)"),
             ],
         ),
         (
             "Theorem 3: SMIX against Q(lambda), one update", "theory_theorem3", _theorem_3_figure(t3),
             "Each dot is a random process with its own values, policies, gamma (0.5 to 0.99) and lambda (0 to 1).",
-            [Claim("Theorem 3: the updates differ by at most eps gamma M / (1 - lambda gamma)", "holds" if t3["violations"] == 0 else "does not hold",
+            [Claim("Theorem 3: the updates differ by at most eps gamma M / (1 - lambda gamma)", verdicts["theorem 3"],
                    f"{t3['violations']} violations in {4 * len(t3['draws']['random']['bound'])} draws. Largest difference / bound: " + ", ".join(f"{k} {v:.3f}" for k, v in ratio.items()) + ". The worst case attains it. With values of one sign, at most half of it is used.")],
         ),
         (
@@ -116,29 +150,29 @@ def _sections(found: Mapping[str, Any], timings: Mapping[str, Any]) -> tuple[lis
             "Expected updates with fixed policies from a random start, gamma 0.9. The process of the middle panel has two states; its exact boundary meets the "
             "theorem's line at lambda = 1 and at eps = 2. Between those ends nothing here shows whether the line could be moved.",
             [
-                Claim("Theorem 4: Q(lambda) converges where lambda eps < (1 - gamma)/gamma", "holds" if t4["diverging_inside_the_region"] == 0 else "does not hold",
+                Claim("Theorem 4: Q(lambda) converges where lambda eps < (1 - gamma)/gamma", verdicts["theorem 4"],
                       f"{t4['diverging_inside_the_region']} divergences inside ({t4['undecided']} cases were undecided after 2000 updates; where decided, the iteration agrees with the spectral radius but for {t4['disagree_with_spectral_radius']}). Outside, {t4['diverging_share_outside']['q_lambda']:.1%} of random cases diverge: sufficient, far from necessary on average. Tested is the expected update; the theorem's sampled form with step sizes is not."),
-                Claim("SMIX converges as Q(lambda) does", "holds in part", f"SMIX with fixed policies diverged in {t4['diverging_share_outside']['smix']:.1%} of all cases, whatever lambda and eps: its update is on-policy evaluation of mu, a contraction. It converges in more cases, but to another value (next figure)."),
+                Claim("SMIX converges as Q(lambda) does", verdicts["smix converges"], f"SMIX with fixed policies diverged in {t4['diverging_share_outside']['smix']:.1%} of all cases, whatever lambda and eps: its update is on-policy evaluation of mu, a contraction. It converges in more cases, but to another value (next figure)."),
             ],
         ),
         (
             "Where SMIX settles", "theory_limits", _limits_figure(lim),
             "gamma 0.9, lambda 0.8; lines are medians over random processes, bands run from the lowest to the highest. Left: fixed policies. Right: the behaviour is "
             "epsilon-greedy to its own values after each of 300 updates.",
-            [Claim("Table I: the stable point of SMIX is Q*", "holds in part",
+            [Claim("Table I: the stable point of SMIX is Q*", verdicts["stable point"],
                    f"With fixed policies the limit is Q of the behaviour (within {lim['fixed']['to_q_mu']:.0e}), not of the target. With exploration eps its median distance to Q*, relative to max |Q*|, is " + ", ".join(f"{g:.3f} at {e}" for e, g in zip(epsilons, control, strict=True)) + ": Q* only as exploration vanishes.")],
         ),
         (
             "How near behaviour and target are in a team", "theory_distance", _distance_figure(explore),
             "Closed form: L1 distance between a greedy team and the same team exploring, 10 actions each. Dotted: what theorem 4 allows at gamma 0.99, lambda 0.8.",
-            [Claim("Behaviour close to target 'should not be a problem' (footnote 5)", "does not hold",
+            [Claim("Behaviour close to target 'should not be a problem' (footnote 5)", verdicts["close policies"],
                    f"As far as theorem 4 asks for it: at the paper's gamma 0.99 and lambda 0.8 it allows eps < {explore['allowed']:.4f}; final exploration of 0.05 gives {explore['distance']['0.05'][0]:.2f} for one agent and {explore['distance']['0.05'][9]:.2f} for ten. Replay of older policies adds to it. The condition is only sufficient, so this says that the theorem is silent there, not that learning fails.")],
         ),
         (
             "Variance of importance sampling", "theory_variance", _variance_figure(var),
             "pi and mu epsilon-greedy with 0.05 and 0.3, 5 actions, gamma 0.99, lambda 0.8, values 0. Lines exact, dots sampled. Dots far below their line are the same heavy "
             "tail: the outcomes that make the variance do not occur in the sample.",
-            [Claim("Importance sampling suffers from large variance (section IV-B)", "holds",
+            [Claim("Importance sampling suffers from large variance (section IV-B)", verdicts["large variance"],
                    f"Exactly {var['second_moment']:.4f}^(agents x steps) - 1: {exact:.2g} for 16 agents and 10 steps, of which {var['samples']} samples see {sampled:.2g}. Retrace and tree-backup keep variance low by cutting traces: the mean trace of 16 agents is " + f"{var['returns_of_10_steps']['retrace']['trace'][-1]:.3f} and {var['returns_of_10_steps']['tree_backup']['trace'][-1]:.1g}, so they approach one step.")],
         ),
         (
@@ -146,9 +180,9 @@ def _sections(found: Mapping[str, Any], timings: Mapping[str, Any]) -> tuple[lis
             "Left: numbers read for one step's next value and trace. Right: measured, batch of 8 steps on one thread, the package's monotonic mixer; below 10^-4 s the time is "
             "that of starting operations.",
             [
-                Claim("Q(lambda) costs exponentially in the number of agents, SMIX linearly (section V)", "holds in part",
+                Claim("Q(lambda) costs exponentially in the number of agents, SMIX linearly (section V)", verdicts["costs"],
                       f"{last} agents with 3 actions: enumeration takes {slowest['q_lambda']:.0f} times SMIX's time. But where the target policy is greedy, theorem 2 makes Q(lambda) linear, too ({slowest['q_lambda, greedy']:.1f} times)."),
-                Claim("The joint action space makes pi(a) impractical to compute (section IV-B)", "does not hold",
+                Claim("The joint action space makes pi(a) impractical to compute (section IV-B)", verdicts["pi is impractical"],
                       f"Decentralised policies factor: pi(a) is a product of one probability for each agent. The importance ratio's target takes {slowest['importance']:.1f} times SMIX's time with {last} agents. Its variance is the obstacle, not its cost."),
             ],
         ),
@@ -193,6 +227,7 @@ def _theorem_3_figure(t3: Mapping[str, Any]) -> Figure:
     ends = np.array(left.get_xlim())
     left.plot(ends, ends, color="black", linewidth=1, label="bound")
     left.set_ylim(bottom=1e-4)
+    right.set_xlim(right=1.5)  # room for the legend beside the worst case
     _label(left, "bound (unit of the values)", "largest difference of the updates (same unit)", "lower right")
     _label(right, "difference / bound", "share of draws at or below", "lower right")
     return figure
@@ -271,7 +306,8 @@ def _variance_figure(var: Mapping[str, Any]) -> Figure:
         second.loglog(var["agents"], row["variance"], color=color, label=labels[name])
         second.loglog(var["agents"], row["sampled"], "o", color=color, markersize=4)
         dashed = "--" if name == "importance" else "-"
-        third.semilogx(var["agents"], row["trace"], dashed, color=color, linewidth=2, label=labels[name])
+        above = 3 if name == "importance" else 2  # its mean trace is SMIX's
+        third.semilogx(var["agents"], row["trace"], dashed, color=color, linewidth=2, label=labels[name], zorder=above)
     for one in (first, second, third):
         one.set_xticks(var["agents"], [str(n) for n in var["agents"]])
         one.minorticks_off()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from smix_pz.benchmarks.theory_study import run_theory
+from smix_pz.benchmarks.theory_study import judge, run_theory
 from smix_pz.cli import main
 
 
@@ -28,6 +29,26 @@ def test_the_study_writes_its_files_and_repeats_its_numbers(tmp_path: Path) -> N
     assert sum(found["argmaxes"]["failures"]["monotonic"]["theorem_2"]) == 0
     assert sum(found["argmaxes"]["failures"]["unconstrained"]["theorem_2"]) > 0
     assert "agrees" in console.export_text()
+    verdicts = judge(found)
+    # Each verdict follows from its numbers: change them, and it changes.
+    for claim, spoil in {
+        "theorem 1": lambda d: d["argmaxes"]["failures"]["monotonic"]["theorem_1"].append(1),
+        "theorem 2": lambda d: d["argmaxes"]["failures"]["monotonic"]["theorem_2"].append(1),
+        "theorem 3": lambda d: d["theorem_3"].update(violations=1),
+        "theorem 4": lambda d: d["theorem_4"].update(diverging_inside_the_region=1),
+        "smix converges": lambda d: d["theorem_4"]["diverging_share_outside"].update(smix=0.1),
+        "stable point": lambda d: d["limits"]["control"]["to_q_star"].__setitem__(0, [1.0] * 3),
+        "close policies": lambda d: d["exploration"].update(allowed=2.0),
+        "large variance": lambda d: d["variances"]["returns_of_10_steps"]["importance"]["variance"].append(0.0),
+        "costs": lambda d: d["costs"]["terms"]["smix"].append(10**6),
+        "pi is impractical": lambda d: d["costs"]["terms"]["importance"].append(10**6),
+    }.items():
+        changed = copy.deepcopy(found)
+        spoil(changed)
+        assert judge(changed)[claim] != verdicts[claim], claim
+        assert {k: v for k, v in judge(changed).items() if k != claim} == {
+            k: v for k, v in verdicts.items() if k != claim
+        }
 
 
 def test_options_of_other_studies_are_refused() -> None:
