@@ -203,7 +203,7 @@ def _standin_install(
 
     notice = install(folder, preset, jitter, versions)
     warm_up()
-    where = folder.expanduser().absolute()
+    where = folder.expanduser().resolve()
     words = f"{where} now holds {notice.title}, which is not StarCraft II but stands in its place."
     _console().print(words, highlight=False, soft_wrap=True)
     _console().print(f"export SC2PATH={shlex.quote(str(where))}", highlight=False, soft_wrap=True)

@@ -101,7 +101,7 @@ def install(folder: Path, preset: str = "liberty", jitter: float = 0.1, versions
     binary = BINARIES.get(platform.system())
     if binary is None or platform.system() == "Windows":
         raise ValueError(f"the launcher is a shell script; it works on Linux and macOS, not on {platform.system()}.")
-    folder = folder.expanduser().absolute()
+    folder = folder.expanduser().resolve()
     if folder.exists() and read_notice(folder) is None and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(
             f"{folder} holds something else than a stand-in, perhaps StarCraft II itself: name a new folder, such as "
