@@ -24,7 +24,8 @@ format: $(STAMP)
 
 install: $(STAMP)
 
-# pysc2 without what it asks for, see pyproject.toml. The stamp is written last, so an interrupted installation is taken up again by the next call.
+# pysc2 without what it asks for: see pyproject.toml. The stamp is written last, so an interrupted installation is taken
+# up again by the next call.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"

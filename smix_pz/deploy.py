@@ -184,9 +184,7 @@ def export(network: AgentNetwork, path: Path) -> Path:
         ValueError: another suffix. ImportError: ONNX without the packages that it needs.
     """
     if path.suffix not in SUFFIXES:
-        raise ValueError(
-            f"{path} ends in {path.suffix or 'nothing'!r}; expected {' (TorchScript) or '.join(SUFFIXES)}."
-        )
+        raise ValueError(f"{path} ends in {path.suffix or 'nothing'!r}; expected .pt (TorchScript) or .onnx.")
     network = network.eval()
     with atomic_path(path) as temporary:
         if path.suffix == ".pt":

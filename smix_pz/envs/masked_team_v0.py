@@ -434,17 +434,8 @@ class parallel_env(DrawnParallelEnv):
 
     def _legal_actions(self, actions: dict[str, int]) -> dict[str, int]:
         """What is played: the actions, the illegal ones replaced and counted. Raises what `step` documents."""
-        if not self.agents:
-            raise RuntimeError(f"the episode of {self} has ended: call reset() before the next step().")
-        if set(actions) != set(self.agents):
-            raise ValueError(f"step() needs one action for each of {self.agents}, got actions for {list(actions)}.")
+        self._check_actions(actions)
         for agent in self.agents:
-            space = self._action_spaces[agent]
-            if not space.contains(actions[agent]):
-                raise ValueError(
-                    f"action {actions[agent]!r} of {agent} is outside {space}: "
-                    f"expected an integer from 0 to {space.n - 1}."
-                )
             if self.strict and actions[agent] not in self._legal_now(agent):
                 raise ValueError(
                     f"action {actions[agent]} of {agent} is illegal at {self.place}; "

@@ -8,7 +8,7 @@ whole state there, every action is always legal, and all share one reward.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,20 @@ class DrawnParallelEnv(ParallelEnv):
         """Close the window, if there is one."""
         if self._window is not None:
             self._window.close()
+
+    def _check_actions(self, actions: Mapping[str, Any]) -> None:
+        """Raise RuntimeError after the end, ValueError unless there is one action of its space for each agent."""
+        if not self.agents:
+            raise RuntimeError(f"the game of {self} has ended: call reset() before the next step().")
+        if set(actions) != set(self.agents):
+            raise ValueError(f"step() needs one action for each of {self.agents}, got actions for {list(actions)}.")
+        for agent in self.agents:
+            space: Any = self.action_space(agent)
+            if not space.contains(actions[agent]):
+                raise ValueError(
+                    f"action {actions[agent]!r} of {agent} is outside {space}: "
+                    f"expected an integer from 0 to {space.n - 1}."
+                )
 
     def _show(self) -> None:
         if self._window is not None:
@@ -171,15 +185,5 @@ class TabularParallelEnv(DrawnParallelEnv):
         return {agent: {"action_mask": np.ones(int(self._action_spaces[agent].n), np.int8)} for agent in agents}
 
     def _joint(self, actions: dict[str, int]) -> tuple[int, ...]:
-        if not self.agents:
-            raise RuntimeError(f"the game of {self} has ended: call reset() before the next step().")
-        if set(actions) != set(self.agents):
-            raise ValueError(f"step() needs one action for each of {self.agents}, got actions for {list(actions)}.")
-        for agent in self.agents:
-            space = self._action_spaces[agent]
-            if not space.contains(actions[agent]):
-                raise ValueError(
-                    f"action {actions[agent]!r} of {agent} is outside {space}: "
-                    f"expected an integer from 0 to {space.n - 1}."
-                )
+        self._check_actions(actions)
         return tuple(int(actions[agent]) for agent in self.agents)

@@ -72,6 +72,7 @@ ATTRIBUTES = {
 }
 RACES = {"T": "Terran", "P": "Protoss", "Z": "Zerg"}
 MOST_DIGITS = 3  # of an offset that a client may have meant
+FARTHEST = 1000.0  # cells: a point that is no number, or farther away, would leave the engine without a direction
 TURNS_AFTER = 1e-4  # cells that a unit must have gone to be seen facing another way
 _FLOAT = struct.Struct("f")
 # Columns of UNIT that an observation needs.
@@ -101,6 +102,11 @@ def restored(point: float, seen: float, exact: float) -> float:
         if _FLOAT.unpack(_FLOAT.pack(seen + offset))[0] == point:  # as a 32-bit float
             return exact + offset
     return point
+
+
+def _is_near(point: Any) -> bool:
+    """Whether a point is on the map or at least somewhere about it; false for NaN."""
+    return abs(point.x) <= FARTHEST and abs(point.y) <= FARTHEST
 
 
 class World:
@@ -216,6 +222,8 @@ class World:
             outcome = results.MustTargetUnit
         elif ability == HEAL and not with_unit:
             outcome = results.MustTargetUnit
+        elif with_point and not _is_near(command.target_world_space_pos):
+            outcome = results.MustTargetVisibleLocation
         if outcome != results.Success:
             return self._failed(command, outcome)
         target = -1

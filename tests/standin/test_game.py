@@ -100,17 +100,38 @@ def test_a_damaged_request_is_answered_and_the_game_goes_on(data):
     game = Game()
     ask(game, create_game=creation())
     ask(game, join_game=JOIN)
+    observed = ask(game, observation=M.RequestObservation()).observation.observation.raw_data
     action = M.Request(action=M.RequestAction())
     command = action.action.actions.add().action_raw.unit_command
-    command.ability_id, command.target_world_space_pos.x = 16, 3.0
-    command.unit_tags.append(1 << 32)
+    command.ability_id, command.target_world_space_pos.x, command.target_world_space_pos.y = 16, 3.0, 16.0
+    command.unit_tags.append(observed.units[0].tag)
     original = bytearray(action.SerializeToString())
     place = data.draw(st.integers(0, len(original) - 1))
     original[place] = data.draw(st.integers(0, 255))
     assert M.Response.FromString(game.answer(bytes(original))).HasField("status")
     if not game.over:
-        request = M.Request(step=M.RequestStep(count=8))
-        assert ask(game, request).HasField("status")
+        assert not ask(game, step=M.RequestStep(count=8)).error
+        response = ask(game, observation=M.RequestObservation())
+        assert not response.error
+        assert all(0 <= u.pos.x <= 32 and 0 <= u.pos.y <= 32 for u in response.observation.observation.raw_data.units)
+
+
+@pytest.mark.parametrize("ability", [16, 23])
+@pytest.mark.parametrize("place", [float("nan"), float("inf"), -float("inf"), 3e38, -3e38])
+def test_points_that_are_nowhere_are_refused(playing, place, ability):
+    """The engine would be left without a direction, and the unit without a place."""
+    units = ask(playing, observation=M.RequestObservation()).observation.observation.raw_data.units
+    for axis in ("x", "y"):
+        request = M.RequestAction()
+        command = request.actions.add().action_raw.unit_command
+        command.ability_id = ability
+        command.unit_tags.append(units[0].tag)
+        command.target_world_space_pos.x = command.target_world_space_pos.y = 16.0
+        setattr(command.target_world_space_pos, axis, place)
+        assert list(ask(playing, action=request).action.result) == [M.ActionResult.MustTargetVisibleLocation]
+    ask(playing, step=M.RequestStep(count=8))
+    after = ask(playing, observation=M.RequestObservation()).observation.observation.raw_data.units
+    assert (after[0].pos.x, after[0].pos.y) == (units[0].pos.x, units[0].pos.y)
 
 
 @pytest.mark.parametrize(
