@@ -325,16 +325,22 @@ def _envs() -> None:
 
 
 def _algorithms() -> None:
-    """List the algorithms."""
-    from smix_pz.algorithms import ALGORITHMS
+    """List the algorithms, and the return estimators that any of them can be given."""
+    from smix_pz.algorithms import ALGORITHMS, ESTIMATORS
 
-    table = Table("name", "mixer", "bootstrap", "estimator", "replay", "what it is")
+    table = Table("name", "mixer", "estimator", "replay", "what it is")
     for row in ALGORITHMS.values():
         returns = row.returns
-        look = f"lambda {returns.td_lambda}" if returns.kind == "lambda" else f"n {returns.n_step}"
-        replay = str(row.buffer_size or "newest group")
-        table.add_row(row.name, row.mixer, returns.bootstrap, look, replay, row.summary)
+        look = f" {returns.td_lambda}" if returns.has_lambda else f" {returns.n_step}" * (returns.kind == "n-step")
+        table.add_row(row.name, row.mixer, returns.kind + look, str(row.buffer_size or "newest group"), row.summary)
     _console().print(table)
+    table = Table("estimator", "what it is")
+    for name, summary in ESTIMATORS.items():
+        table.add_row(name, summary)
+    _console().print(table)
+    _console().print(
+        "--estimator NAME puts another one in an algorithm's place; combinations that would be wrong are refused."
+    )
 
 
 def _console() -> Console:

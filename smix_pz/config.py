@@ -39,12 +39,20 @@ class Hyperparameters:
     """Most recent episodes kept for replay; None: the algorithm's own (1500: SMIX, -R; 5000: baselines; COMA: none)."""
     target_update_episodes: int = 200
     """The target network is copied from the trained one every so many episodes."""
+    estimator: str | None = None
+    """Return estimator, by name (`smix-pz algorithms` lists them); None: the algorithm's own."""
     td_lambda: float | None = None
-    """Lambda of the lambda-return; None: the algorithm's own (0.8 for SMIX, -R, COMA). Only for lambda estimators."""
+    """Lambda; None: 0.8. Only for estimators that have one."""
     n_step: int | None = None
-    """Rewards before the bootstrap; None: the algorithm's own. Only for n-step estimators."""
+    """Rewards before the bootstrap; None: 4. Only for the n-step estimator."""
+    target_epsilon: float = 0.0
+    """Share of uniformly random legal actions in the target policy, whose rest is greedy. Only for estimators that
+    take expectations under it."""
+    expectation: Literal["exact", "mean-field"] = "exact"
+    """Expected values of a mixed team value, where target_epsilon is not 0: "exact" sums over all joint actions,
+    "mean-field" mixes the agents' expectations (an approximation)."""
     double_q: bool = True
-    """Greedy bootstraps take the online network's best action (True) or the target network's (False)."""
+    """The target policy's greedy actions are the online network's (True) or the target network's (False)."""
     epsilon_start: float = 1.0
     """Exploration (epsilon-greedy) at the first step. COMA has its own, see ``coma_epsilon_start``."""
     epsilon_finish: float = 0.05
@@ -208,6 +216,7 @@ def _fraction(x: float) -> bool:
 _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
     ("gamma", _fraction, "between 0 and 1"),
     ("td_lambda", _fraction, "between 0 (one step) and 1 (Monte-Carlo)"),
+    ("target_epsilon", _fraction, "between 0 (greedy) and 1 (uniform)"),
     ("epsilon_start", _fraction, "between 0 and 1"),
     ("epsilon_finish", _fraction, "between 0 and 1"),
     ("coma_epsilon_start", _fraction, "between 0 and 1"),

@@ -23,7 +23,9 @@ class EpisodeBatch:
         avail_actions: [R, B, T+1, N, A] bool; an absent agent has exactly one legal placeholder.
         actions: [R, B, T+1, N] integer; the one at an episode's last observation is chosen, not executed:
             a truncated episode bootstraps from it.
-        rewards: [R, B, T, 1] float32.
+        behaviour: [R, B, T+1, N] float32, the probability with which each agent's behaviour chose its action, for
+            estimators that weigh actions (:mod:`smix_pz.algorithms.returns`); 1 where it had no choice.
+        rewards: [R, B, T, 1] float32; [R, B, T, N] where agents are paid each their own.
         terminated: [R, B, T, 1] bool. Truncation is a last filled step without ``terminated``.
         filled: [R, B, T, 1] bool.
         history: [R, B, T+1] int64, see :func:`history_keys`.
@@ -33,6 +35,7 @@ class EpisodeBatch:
     state: Tensor
     avail_actions: Tensor
     actions: Tensor
+    behaviour: Tensor
     rewards: Tensor
     terminated: Tensor
     filled: Tensor

@@ -60,6 +60,7 @@ class Collector:
         self._state = np.zeros((*lead, t + 1, spec.state_dim), np.float32)
         self._avail = np.zeros((*lead, t + 1, n, spec.n_actions), bool)
         self._actions = np.zeros((*lead, t + 1, n), np.int64)
+        self._behaviour = np.ones((*lead, t + 1, n), np.float32)
         self._rewards = np.zeros((*lead, t), np.float32)
         self._terminated = np.zeros((*lead, t), bool)
         self._filled = np.zeros((*lead, t), bool)
@@ -93,6 +94,7 @@ class Collector:
             draws = np.stack([rng.random(shape, np.float32) for rng in exploration], axis=1)
         for array in (self._obs, self._state, self._avail, self._actions, self._rewards):
             array.fill(0)
+        self._behaviour.fill(1)
         self._terminated.fill(False)
         self._filled.fill(False)
 
@@ -113,7 +115,8 @@ class Collector:
             if draws is None:
                 actions = agent_qs.argmax(-1).cpu().numpy()
             else:
-                actions = BEHAVIOURS[self.behaviour](agent_qs, avail, epsilon, draws[t])
+                actions, probabilities = BEHAVIOURS[self.behaviour](agent_qs, avail, epsilon, draws[t])
+                self._behaviour[:, :, t][wants_action] = probabilities[wants_action]
             self._actions[:, :, t][wants_action] = actions[wants_action]
             if not alive.any():
                 break  # this last action, at a truncated episode's final observation, is chosen but not executed
@@ -167,6 +170,7 @@ class Collector:
             state=state,
             avail_actions=avail,
             actions=actions,
+            behaviour=self._tensor(self._behaviour),
             rewards=self._tensor(self._rewards)[..., None],
             terminated=self._tensor(self._terminated)[..., None],
             filled=self._tensor(self._filled)[..., None],
@@ -192,33 +196,41 @@ def collect_summaries(
     return EpisodeSummary(*(np.concatenate([getattr(p, f) for p in parts], axis=1)[:, :episodes] for f in fields))
 
 
-def _epsilon_greedy(agent_qs: Tensor, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Actions [R, K, N] of each agent: agent_qs, avail [R, K, N, A], epsilon [R], draws [R, K, N, 2].
+def _epsilon_greedy(
+    agent_qs: Tensor, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Actions [R, K, N] of each agent, and the probability that each had: agent_qs, avail [R, K, N, A], epsilon [R],
+    draws [R, K, N, 2].
 
     ``agent_qs`` is -inf where an action is illegal.
     """
-    greedy = agent_qs.argmax(-1).cpu().numpy()
+    greedy, epsilon = agent_qs.argmax(-1).cpu().numpy(), epsilon[:, None, None]
     if avail.all():  # spares small games the general way's sums
-        uniform = np.minimum((draws[..., 1] * avail.shape[-1]).astype(np.int64), avail.shape[-1] - 1)
-        return np.where(draws[..., 0] < epsilon[:, None, None], uniform, greedy)
-    n_legal = avail.sum(-1)
-    wanted = (draws[..., 1] * n_legal).astype(np.int64)  # the wanted-th legal action
-    wanted = np.minimum(wanted, n_legal - 1)  # float32 can round a draw up to n_legal
-    uniform = (avail.cumsum(-1) <= wanted[..., None]).sum(-1)
-    return np.where(draws[..., 0] < epsilon[:, None, None], uniform, greedy)
+        n_legal: Any = avail.shape[-1]
+        uniform = np.minimum((draws[..., 1] * n_legal).astype(np.int64), n_legal - 1)
+    else:
+        n_legal = avail.sum(-1)
+        wanted = (draws[..., 1] * n_legal).astype(np.int64)  # the wanted-th legal action
+        wanted = np.minimum(wanted, n_legal - 1)  # float32 can round a draw up to n_legal
+        uniform = (avail.cumsum(-1) <= wanted[..., None]).sum(-1)
+    actions = np.where(draws[..., 0] < epsilon, uniform, greedy)
+    return actions, epsilon / n_legal + (1.0 - epsilon) * (actions == greedy)
 
 
-def _softmax(logits: Tensor, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def _softmax(
+    logits: Tensor, avail: np.ndarray, epsilon: np.ndarray, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Actions drawn from the softmax with its floor, by the first of the two draws; shapes as in _epsilon_greedy."""
     legal = torch.from_numpy(avail).to(logits.device)
     policy = floored(log_softmax(logits, legal), legal, torch.from_numpy(epsilon).to(logits)).cpu().numpy()
     drawn = (policy.cumsum(-1, dtype=np.float64) <= draws[..., :1]).sum(-1)
     # Rounded probabilities can sum to less than a draw: the last legal action then.
     last_legal = avail.shape[-1] - 1 - avail[..., ::-1].argmax(-1)
-    return np.minimum(drawn, last_legal)
+    actions = np.minimum(drawn, last_legal)
+    return actions, np.take_along_axis(policy, actions[..., None], -1)[..., 0]
 
 
-BEHAVIOURS: dict[Behaviour, Callable[[Tensor, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+BEHAVIOURS: dict[Behaviour, Callable[[Tensor, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
     "epsilon-greedy": _epsilon_greedy,
     "softmax": _softmax,
 }

@@ -106,16 +106,19 @@ class Trainer:
         self.learner: Learner = make_learner(
             self.algorithm, **shape, hyper=config, rngs=self._stream("init"), device=self.device
         )
-        size = EpisodeReplay.estimate_bytes(n_runs, capacity, episode_limit=self.spec.episode_limit, **shape)
+        stored: dict[str, Any] = {
+            **shape,
+            "episode_limit": self.spec.episode_limit,
+            "keep_behaviour": self.algorithm.returns.needs_behaviour,
+        }
+        size = EpisodeReplay.estimate_bytes(n_runs, capacity, **stored)
         self.progress = Progress(config, n_runs)
         opened.callback(self.progress.close)
         self.progress.note(
             f"{config.algorithm} on {config.env}: {n_runs} run(s) of {config.steps:,} steps, "
             f"replay {size / 2**20:,.1f} MiB ({capacity:,} episodes a run)"
         )
-        self.replay = EpisodeReplay(
-            n_runs, capacity, episode_limit=self.spec.episode_limit, **shape, device=self.device
-        )
+        self.replay = EpisodeReplay(n_runs, capacity, **stored, device=self.device)
         self.collector = Collector(
             self._env, self.spec, self.learner.agent, n_runs, self.device, self.learner.exploration.behaviour
         )

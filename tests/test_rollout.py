@@ -155,7 +155,10 @@ def test_exploration_is_epsilon_greedy_under_masks(epsilon: float) -> None:
                 legal = batch.avail_actions[r, b, t, i].nonzero()[:, 0].tolist()
                 best = max(legal, key=values.__getitem__)
                 ranked = [best, *(a for a in legal if a != best)]
-                counts[len(legal)][ranked.index(int(last[r, b, i]))] += 1
+                rank = ranked.index(int(last[r, b, i]))
+                counts[len(legal)][rank] += 1
+                stored = epsilon / len(legal) + (1 - epsilon) * (rank == 0)
+                assert float(batch.behaviour[r, b, t, i]) == pytest.approx(stored, rel=1e-6)
     for n, found in counts.items():
         probability = np.full(n, epsilon / n) + np.eye(n)[0] * (1 - epsilon)
         total = found.sum()
@@ -170,9 +173,10 @@ def test_softmax_play_has_the_floored_policys_probabilities() -> None:
     logits = torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]).log()[:, None, None].expand(2, n, 1, 3)
     avail = np.broadcast_to(np.array([[True, True, False], [True, True, True]])[:, None, None], (2, n, 1, 3)).copy()
     draws = np.random.default_rng(0).random((2, n, 1, 2), np.float32)
-    actions = BEHAVIOURS["softmax"](logits, avail, np.array([0.3, 0.0]), draws)
+    actions, probabilities = BEHAVIOURS["softmax"](logits, avail, np.array([0.3, 0.0]), draws)
     assert actions.shape == (2, n, 1)
     expected = np.array([[0.7 / 3 + 0.15, 1.4 / 3 + 0.15, 0.0], [1 / 8, 2 / 8, 5 / 8]])
+    np.testing.assert_allclose(probabilities, np.stack([expected[r][actions[r]] for r in range(2)]), rtol=1e-6)
     found = np.stack([np.bincount(actions[r, :, 0], minlength=3) for r in range(2)]) / n
     assert (np.abs(found - expected) <= 4 * np.sqrt(expected * (1 - expected) / n)).all(), found
 
@@ -184,7 +188,7 @@ def test_softmax_play_never_draws_an_illegal_action() -> None:
     avail = rng.random((1, 500, 2, 7)) < 0.4
     np.put_along_axis(avail, rng.integers(7, size=(1, 500, 2, 1)), True, axis=-1)
     for draw in (np.float32(0), np.nextafter(np.float32(1), np.float32(0))):
-        actions = BEHAVIOURS["softmax"](logits, avail, np.array([0.05]), np.full((1, 500, 2, 2), draw))
+        actions, _ = BEHAVIOURS["softmax"](logits, avail, np.array([0.05]), np.full((1, 500, 2, 2), draw))
         assert np.take_along_axis(avail, actions[..., None], -1).all()
 
 
@@ -204,7 +208,10 @@ def test_softmax_behaviour_is_what_collects_and_greedy_play_is_the_argmax() -> N
                 weights = logits[r, b, i, legal].double().exp()
                 bounds = (0.8 * weights / weights.sum() + 0.2 / len(legal)).cumsum(0).tolist()
                 below = sum(bound <= draws[t, r, b, i, 0] for bound in bounds)
-                assert int(last[r, b, i]) == legal[min(below, len(legal) - 1)]
+                chosen = min(below, len(legal) - 1)
+                assert int(last[r, b, i]) == legal[chosen]
+                stored = bounds[chosen] - (bounds[chosen - 1] if chosen else 0.0)
+                assert float(batch.behaviour[r, b, t, i]) == pytest.approx(stored, rel=1e-4)
     greedy = [
         make(behaviour=behaviour).collect(params, np.zeros(R), [], [np.random.default_rng(s) for s in seeds])[0]
         for behaviour in BEHAVIOURS

@@ -283,7 +283,7 @@ def test_threads_are_given_back_by_a_job_that_may_not_start(tmp_path: Path) -> N
 
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"algorithm": "smxi"}, ValueError, "unknown algorithm 'smxi'; did you mean 'smix'"),
-    ({"algorithm": "smix", "n_step": 3}, ValueError, "n_step is 3, but smix uses a lambda estimator"),
+    ({"algorithm": "smix", "n_step": 3}, ValueError, "n_step is 3, but smix uses the lambda estimator"),
     ({"algorithm": "smix-n", "td_lambda": 0.5}, ValueError, "td_lambda is 0.5, but smix-n"),
     ({"algorithm": "coma", "buffer_size": 100}, ValueError, "buffer_size is 100, but coma learns on-policy"),
     ({"algorithm": "coma", "double_q": False}, ValueError, "double_q is False, but coma"),

@@ -1,7 +1,8 @@
 """Algorithms as compositions: agent network x mixer x return estimator x replay.
 
 ``ALGORITHMS`` is the table; a -R method is its baseline with SMIX's estimator and replay, nothing else. (COMA has that
-estimator already, so COMA-R is COMA with the replay.)
+estimator already, so COMA-R is COMA with the replay.) The setting ``estimator`` puts any other in a row's place, and
+``resolve`` refuses those that would be silently wrong there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from smix_pz.algorithms.coma import COMALearner
 from smix_pz.algorithms.learner import Learner
 from smix_pz.algorithms.mixers import MIXERS
 from smix_pz.algorithms.qtran import QTRANLearner
-from smix_pz.algorithms.returns import LAMBDA_TAKEN, N_STEP_TAKEN, ONE_STEP_GREEDY, ReturnEstimator
+from smix_pz.algorithms.returns import ESTIMATORS, LAMBDA_TAKEN, N_STEP_TAKEN, ONE_STEP, ReturnEstimator
 from smix_pz.algorithms.value_learner import ValueLearner
 from smix_pz.config import Hyperparameters
 from smix_pz.names import check_name
@@ -44,11 +45,11 @@ class Algorithm:
 
 _BASELINE_REPLAY, _SMIX_REPLAY = 5000, 1500
 
-_IQL = Algorithm("iql", "none", ONE_STEP_GREEDY, _BASELINE_REPLAY, "independent Q-learning (Tan 1993)")
-_VDN = Algorithm("vdn", "sum", ONE_STEP_GREEDY, _BASELINE_REPLAY, "value decomposition (Sunehag et al. 2018)")
-_QMIX = Algorithm("qmix", "monotonic", ONE_STEP_GREEDY, _BASELINE_REPLAY, "monotonic mixing (Rashid et al. 2018)")
+_IQL = Algorithm("iql", "none", ONE_STEP, _BASELINE_REPLAY, "independent Q-learning (Tan 1993)")
+_VDN = Algorithm("vdn", "sum", ONE_STEP, _BASELINE_REPLAY, "value decomposition (Sunehag et al. 2018)")
+_QMIX = Algorithm("qmix", "monotonic", ONE_STEP, _BASELINE_REPLAY, "monotonic mixing (Rashid et al. 2018)")
 _COMA = Algorithm("coma", "counterfactual", LAMBDA_TAKEN, 0, "counterfactual actor-critic (Foerster et al. 2018)")
-_QTRAN = Algorithm("qtran", "joint", ONE_STEP_GREEDY, _BASELINE_REPLAY, "QTRAN-base (Son et al. 2019)")
+_QTRAN = Algorithm("qtran", "joint", ONE_STEP, _BASELINE_REPLAY, "QTRAN-base (Son et al. 2019)")
 
 
 def _revised(base: Algorithm, name: str, summary: str) -> Algorithm:
@@ -79,29 +80,91 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def resolve(name: str, hyper: Hyperparameters) -> Algorithm:
-    """The row ``name`` with the settings' own lambda, n and replay size.
+    """The row ``name`` with the settings' own estimator, lambda, n and replay size.
 
     Raises:
-        ValueError: no such row (the nearest is named), or a setting that its estimator does not use.
+        ValueError: no such row or estimator (the nearest is named), an estimator that would be wrong for the row, or
+            a setting that nothing in it uses.
     """
     check_name("algorithm", name, ALGORITHMS)
     row = ALGORITHMS[name]
+    if hyper.estimator is not None:
+        check_name("estimator", hyper.estimator, ESTIMATORS)
+        if hyper.estimator != row.returns.kind:
+            row = replace(row, returns=ReturnEstimator(hyper.estimator))  # type: ignore[arg-type]
     returns = row.returns
-    for setting, kind in (("td_lambda", "lambda"), ("n_step", "n_step")):
+    for setting, used in (("td_lambda", returns.has_lambda), ("n_step", returns.kind == "n-step")):
         value = getattr(hyper, setting)
         if value is None:
             continue
-        if returns.kind != kind:
-            raise ValueError(f"{setting} is {value}, but {name} uses a {returns.kind} estimator, which ignores it")
+        if not used:
+            having = "one that has a lambda, such as peng or lambda" if setting == "td_lambda" else "n-step"
+            raise ValueError(
+                f"{setting} is {value}, but {name} uses the {returns.kind} estimator, which ignores it; "
+                f"set estimator to {having}"
+            )
         returns = replace(returns, **{setting: value})
-    if row.mixer == "counterfactual" and not hyper.double_q:
-        raise ValueError(f"double_q is False, but {name} never bootstraps from greedy actions, so it has no use for it")
+    row = replace(row, returns=returns)
+    _check_target_policy(row, hyper)
     if row.buffer_size == 0 and hyper.buffer_size is not None:
         raise ValueError(
             f"buffer_size is {hyper.buffer_size}, but {name} learns on-policy, from its newest group "
             f"(parallel_episodes = {hyper.parallel_episodes}); {name}-r has a replay"
         )
-    return replace(row, returns=returns, buffer_size=hyper.buffer_size or row.buffer_size)
+    return replace(row, buffer_size=hyper.buffer_size or row.buffer_size)
+
+
+def _check_target_policy(row: Algorithm, hyper: Hyperparameters) -> None:
+    """Refuse what would be silently wrong or silently ignored about the policy that is evaluated."""
+    kind, name = row.returns.kind, row.name
+    if row.returns.bootstrap == "taken":
+        for setting, default in (("double_q", True), ("target_epsilon", 0.0), ("expectation", "exact")):
+            if getattr(hyper, setting) != default:
+                raise ValueError(
+                    f"{setting} is {getattr(hyper, setting)}, but {name} with the {kind} estimator never bootstraps "
+                    "from greedy actions, only from taken ones, so it has no use for it"
+                )
+        return
+    if row.mixer == "counterfactual":
+        raise ValueError(
+            f"the {kind} estimator needs the expected value of a joint action, but {name}'s critic gives the values of "
+            "one agent's actions beside the others' taken ones: the expectation over all agents would take a critic "
+            "evaluation for each joint action of the others. Estimators for it: lambda, n-step, monte-carlo"
+        )
+    if hyper.expectation != "exact":
+        if hyper.target_epsilon == 0.0:
+            raise ValueError(
+                f'expectation is "{hyper.expectation}", but with target_epsilon 0 the target policy is greedy, and the '
+                "expected value is that of one joint action: exact at no cost"
+            )
+        if row.mixer not in MIXERS or row.mixer in _LINEAR_MIXERS:
+            why = "its value is exact at the same cost" if row.mixer in _LINEAR_MIXERS else "it has no mixer"
+            raise ValueError(f'expectation is "{hyper.expectation}", but {name} has no use for it: {why}')
+    if kind == "importance-sampling" and min(hyper.epsilon_start, hyper.epsilon_finish) == 0.0:
+        raise ValueError(
+            "epsilon_start and epsilon_finish are "
+            f"{hyper.epsilon_start} and {hyper.epsilon_finish}, but importance sampling needs a behaviour that gives "
+            "every action of the target policy some probability: use an epsilon above 0, or the retrace estimator"
+        )
+
+
+_LINEAR_MIXERS = ("none", "sum")
+JOINT_EXPECTATION_LIMIT = 1024
+
+
+def _check_expectation(algorithm: Algorithm, hyper: Hyperparameters, n_agents: int, n_actions: int) -> None:
+    """Refuse an exact expectation over too many joint actions."""
+    if algorithm.returns.bootstrap == "taken" or hyper.target_epsilon == 0.0 or hyper.expectation != "exact":
+        return
+    if algorithm.mixer not in _LINEAR_MIXERS and n_actions**n_agents > JOINT_EXPECTATION_LIMIT:
+        instead = (
+            'expectation "mean-field" approximates it, ' if algorithm.mixer in MIXERS else ""
+        ) + "target_epsilon 0 needs one joint action alone, and vdn's is exact at any size"
+        raise ValueError(
+            f"target_epsilon is {hyper.target_epsilon}: {algorithm.name}'s exact expected value is a sum over "
+            f"{n_actions}^{n_agents} = {n_actions**n_agents} joint actions, more than {JOINT_EXPECTATION_LIMIT}; "
+            f"{instead}"
+        )
 
 
 # What stands in a mixer's place brings its own learner.
@@ -119,7 +182,12 @@ def make_learner(
     rngs: Sequence[np.random.Generator],
     device: torch.device,
 ) -> Learner:
-    """The learner of an algorithm for a team of this shape, one run for each generator."""
+    """The learner of an algorithm for a team of this shape, one run for each generator.
+
+    Raises:
+        ValueError: an expected value over more joint actions than can be summed.
+    """
+    _check_expectation(algorithm, hyper, n_agents, n_actions)
     agent = GRUAgent(obs_dim, n_agents, n_actions, hyper.hidden_dim, hyper.parameter_sharing)
     if algorithm.mixer in _OWN_LEARNERS:
         return _OWN_LEARNERS[algorithm.mixer](agent, state_dim, algorithm.returns, hyper, rngs, device)
@@ -127,4 +195,4 @@ def make_learner(
     return ValueLearner(agent, state_dim, algorithm.mixer, algorithm.returns, hyper, rngs, device)
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "Learner", "ReturnEstimator", "make_learner", "resolve"]
+__all__ = ["ALGORITHMS", "ESTIMATORS", "Algorithm", "Learner", "ReturnEstimator", "make_learner", "resolve"]

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 Behaviour = Literal["epsilon-greedy", "softmax"]
 
@@ -66,6 +67,12 @@ def log_floored(log_taken: Tensor, avail_actions: Tensor, epsilon: Tensor) -> Te
     epsilon = epsilon.view(-1, *(1,) * (log_taken.dim() - 1))
     floor = epsilon.log() - _count(avail_actions).squeeze(-1).to(log_taken.dtype).log()
     return torch.logaddexp((1.0 - epsilon).log() + log_taken, floor)
+
+
+def epsilon_greedy(best: Tensor, avail_actions: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    """Probabilities of the policy that is epsilon-greedy around best [..., N]: avail_actions and result [..., N, A]."""
+    greedy = one_hot(best, avail_actions.shape[-1]).to(dtype)
+    return greedy.mul_(1.0 - epsilon).add_(avail_actions / _count(avail_actions).to(dtype), alpha=epsilon)
 
 
 def _count(avail_actions: Tensor) -> Tensor:

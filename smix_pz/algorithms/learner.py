@@ -141,6 +141,7 @@ class Learner(ABC):
             state=state.expand(*shape, *state.shape).contiguous(),
             avail_actions=avail_actions.expand(*shape, *avail_actions.shape).contiguous(),
             actions=joint[None, :, None].expand(*shape, n_agents).contiguous(),
+            behaviour=torch.ones(*shape, n_agents, device=self.device),
             rewards=torch.zeros(*shape[:2], 1, 1, device=self.device),
             terminated=torch.ones(*shape[:2], 1, 1, dtype=torch.bool, device=self.device),
             filled=torch.ones(*shape[:2], 1, 1, dtype=torch.bool, device=self.device),

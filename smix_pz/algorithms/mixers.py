@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from smix_pz.algorithms.networks import Parameter, Params, linear, linear_parame
 
 class Mixer(Protocol):
     """What the value learner asks of a mixer."""
+
+    is_linear: ClassVar[bool]
+    """Whether its expectation over independent agents is the mixer of their expectations."""
 
     def parameters(self) -> dict[str, Parameter]:
         """What one run's mixer learns."""
@@ -32,6 +35,7 @@ class Mixer(Protocol):
 class NoMixer:
     """IQL: every agent learns its own value of the team reward."""
 
+    is_linear: ClassVar[bool] = True
     n_agents: int
     state_dim: int
 
@@ -48,6 +52,7 @@ class NoMixer:
 class SumMixer:
     """VDN: Q_tot is the sum of the agents' values (equation 5 with every alpha = 1)."""
 
+    is_linear: ClassVar[bool] = True
     n_agents: int
     state_dim: int
 
@@ -72,6 +77,7 @@ class MonotonicMixer:
         hypernet_layers: 1 as in the authors' code, or 2 as in newer QMIX (ReLU, ``hypernet_dim`` wide).
     """
 
+    is_linear: ClassVar[bool] = False
     n_agents: int
     state_dim: int
     embed_dim: int = 32

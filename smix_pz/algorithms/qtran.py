@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from smix_pz.algorithms.histories import HistoryTree, rows
-from smix_pz.algorithms.learner import Learner, at_entries, at_times, greedy_actions, masked_mean, pick
+from smix_pz.algorithms.learner import at_entries, at_times, greedy_actions, masked_mean, pick
 from smix_pz.algorithms.networks import Parameter, Params, linear, linear_parameters
+from smix_pz.algorithms.q_learner import Outputs, QLearner
 from smix_pz.episodes import EpisodeBatch
 
 
-class QTRANLearner(Learner):
+class QTRANLearner(QLearner):
     """The learner of QTRAN and QTRAN-R."""
 
     def extra_parameters(self) -> dict[str, Parameter]:
@@ -40,33 +41,22 @@ class QTRANLearner(Learner):
 
     def losses(self, batch: EpisodeBatch, tree: HistoryTree) -> tuple[Tensor, dict[str, Tensor]]:
         """td + w_opt opt + w_nopt nopt: [R], and the mean taken joint value [R]."""
-        online, target, hyper = self.stack.params, self.stack.target_params, self.hyper
+        online, hyper = self.stack.params, self.hyper
         nodes, edges, filled = tree.nodes, tree.edges, batch.filled
         state = at_entries(batch.state, nodes.first)
         edge_actions = at_entries(batch.actions, edges.first)
         values = self.unroll(batch, tree)
         agent_qs, hidden = values.agent_qs, values.hidden
-        avail = at_entries(batch.avail_actions, nodes.first)
 
         # td: the joint value of what was done, towards the return.
         joint_taken = self._joint_q(online, rows(state, tree.edge_node), rows(hidden, tree.edge_node), edge_actions)
         taken = at_times(joint_taken, edges.index)[:, :, :-1]
-        with torch.no_grad():
-            target_qs, target_hidden = values.target_qs, values.target_hidden
-            best = greedy_actions(agent_qs, avail)
-            if self.returns.bootstrap == "taken":
-                follow = self._joint_q(
-                    target, rows(state, tree.edge_node), rows(target_hidden, tree.edge_node), edge_actions
-                )
-                v_next = at_times(follow, edges.index)
-            else:
-                chosen = best if hyper.double_q else greedy_actions(target_qs, avail)
-                v_next = at_times(self._joint_q(target, state, target_hidden, chosen), nodes.index)
-            targets = self.returns(batch.rewards, batch.terminated, filled, v_next[:, :, 1:], hyper.gamma)
-            joint_best = self._joint_q(online, state, hidden, best)
-        td = masked_mean((taken - targets).square(), filled)
+        td = masked_mean((taken - self.targets(batch, tree, values)).square(), filled)
 
         # opt and nopt: agents' values follow the joint value, which takes no gradient from them.
+        with torch.no_grad():
+            best = greedy_actions(agent_qs, at_entries(batch.avail_actions, nodes.first))
+            joint_best = self._joint_q(online, state, hidden, best)
         v = self._state_v(online, state)
         opt_error = pick(agent_qs, best).sum(-1, keepdim=True) - joint_best + v
         opt = masked_mean(at_times(opt_error, nodes.index)[:, :, :-1].square(), filled)
@@ -77,13 +67,9 @@ class QTRANLearner(Learner):
         loss = td + hyper.qtran_opt_weight * opt + hyper.qtran_nopt_weight * nopt
         return loss, {"q_taken": masked_mean(taken.detach(), filled)}
 
-    def taken_values(self, batch: EpisodeBatch, tree: HistoryTree) -> Tensor:
-        """Q_jt of the actions in the batch [R, B, T+1, 1]."""
-        params, edges = self.stack.params, tree.edges
-        hidden = self.unroll(batch, tree).hidden
-        actions = at_entries(batch.actions, edges.first)
-        joint = self._joint_q(params, at_entries(batch.state, edges.first), rows(hidden, tree.edge_node), actions)
-        return at_times(joint, edges.index)
+    def team_values(self, params: Params, outputs: Outputs, state: Tensor, actions: Tensor) -> Tensor:
+        """Q_jt [R, L, 1]."""
+        return self._joint_q(params, state, outputs.hidden, actions)
 
     def _joint_q(self, params: Params, state: Tensor, hidden: Tensor, actions: Tensor) -> Tensor:
         """state [R, L, S], hidden [R, L, N, H], actions [R, L, N] -> Q_jt [R, L, 1]."""

@@ -15,8 +15,8 @@ from smix_pz.episodes import EpisodeBatch
 class EpisodeReplay:
     """A ring of ``capacity`` episodes for each of R runs.
 
-    Masks and ends are stored as bool, actions as the smallest integer that holds them; observations, state and
-    rewards as float32. ``sample`` returns them as stored.
+    Masks and ends are stored as bool, actions as the smallest integer that holds them; observations, state,
+    rewards and probabilities as float32. ``sample`` returns them as stored.
     """
 
     def __init__(
@@ -30,7 +30,9 @@ class EpisodeReplay:
         obs_dim: int,
         state_dim: int,
         device: torch.device,
+        keep_behaviour: bool = True,
     ) -> None:
+        """``keep_behaviour`` False drops the probabilities of actions: that field is then [..., 0] wide."""
         self.capacity, self.size, self.next = capacity, 0, 0
         lead = (n_runs, capacity)
         t, n = episode_limit, n_agents
@@ -40,6 +42,7 @@ class EpisodeReplay:
             "state": ((t + 1, state_dim), torch.float32),
             "avail_actions": ((t + 1, n, n_actions), torch.bool),
             "actions": ((t + 1, n), small),
+            "behaviour": ((t + 1, n if keep_behaviour else 0), torch.float32),
             "rewards": ((t, 1), torch.float32),
             "terminated": ((t, 1), torch.bool),
             "filled": ((t, 1), torch.bool),
@@ -51,12 +54,20 @@ class EpisodeReplay:
 
     @staticmethod
     def estimate_bytes(
-        n_runs: int, capacity: int, *, episode_limit: int, n_agents: int, n_actions: int, obs_dim: int, state_dim: int
+        n_runs: int,
+        capacity: int,
+        *,
+        episode_limit: int,
+        n_agents: int,
+        n_actions: int,
+        obs_dim: int,
+        state_dim: int,
+        keep_behaviour: bool = True,
     ) -> int:
         """Bytes that a replay of this size takes, without building it."""
         t, n = episode_limit, n_agents
         action_bytes = 1 if n_actions <= 128 else 2
-        per_time = n * obs_dim * 4 + state_dim * 4 + n * n_actions + n * action_bytes + 8
+        per_time = n * obs_dim * 4 + state_dim * 4 + n * n_actions + n * (action_bytes + 4 * keep_behaviour) + 8
         return n_runs * capacity * ((t + 1) * per_time + t * (4 + 1 + 1))
 
     @property
@@ -74,7 +85,8 @@ class EpisodeReplay:
             length = piece.stop - piece.start
             if length:
                 for f in fields(EpisodeBatch):
-                    getattr(self.storage, f.name)[:, start : start + length] = getattr(batch, f.name)[:, piece]
+                    stored, new = getattr(self.storage, f.name), getattr(batch, f.name)
+                    stored[:, start : start + length] = new[:, piece, ..., : stored.shape[-1]]
         self.next = (self.next + n_new) % self.capacity
         self.size = min(self.size + n_new, self.capacity)
 

@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smix_pz.algorithms.agents import GRUAgent, Unrolled
-from smix_pz.algorithms.histories import HistoryTree, rows
-from smix_pz.algorithms.learner import Learner, at_entries, at_times, greedy_actions, masked_mean, pick
+from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.histories import HistoryTree
+from smix_pz.algorithms.learner import masked_mean, pick
 from smix_pz.algorithms.mixers import MIXERS
 from smix_pz.algorithms.networks import Parameter, Params
+from smix_pz.algorithms.q_learner import Outputs, QLearner
 from smix_pz.algorithms.returns import ReturnEstimator
 from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch
 
 
-class ValueLearner(Learner):
+class ValueLearner(QLearner):
     """Agents x mixer x return estimator."""
 
     def __init__(
@@ -44,29 +45,21 @@ class ValueLearner(Learner):
     def losses(self, batch: EpisodeBatch, tree: HistoryTree) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error to the returns: [R], and the mean taken value [R]."""
         values = self.unroll(batch, tree)
-        q_taken = self._mix_taken(self.stack.params, values.agent_qs, batch, tree)[:, :, :-1]
-        with torch.no_grad():
-            v_next = self._bootstrap(values, batch, tree)[:, :, 1:]
-            targets = self.returns(batch.rewards, batch.terminated, batch.filled, v_next, self.hyper.gamma)
-        loss = masked_mean((q_taken - targets).square(), batch.filled)
+        q_taken = self.taken(self.stack.params, (values.agent_qs, values.hidden), batch, tree)[:, :, :-1]
+        loss = masked_mean((q_taken - self.targets(batch, tree, values)).square(), batch.filled)
         return loss, {"q_taken": masked_mean(q_taken.detach(), batch.filled)}
 
-    def taken_values(self, batch: EpisodeBatch, tree: HistoryTree) -> Tensor:
-        """Q_tot of the actions in the batch [R, B, T+1, X]."""
-        return self._mix_taken(self.stack.params, self.unroll(batch, tree).agent_qs, batch, tree)
+    def team_values(self, params: Params, outputs: Outputs, state: Tensor, actions: Tensor) -> Tensor:
+        """The mixer of the agents' values of their actions [R, L, X]."""
+        return self.mixer(params, pick(outputs.qs, actions), state)
 
-    def _mix_taken(self, params: Params, agent_qs: Tensor, batch: EpisodeBatch, tree: HistoryTree) -> Tensor:
-        """agent_qs [R, M, N, A] at the nodes -> Q_tot of the taken actions [R, B, T+1, X]."""
-        edges = tree.edges
-        chosen = pick(rows(agent_qs, tree.edge_node), at_entries(batch.actions, edges.first))
-        return at_times(self.mixer(params, chosen, at_entries(batch.state, edges.first)), edges.index)
+    def expected_values(self, params: Params, outputs: Outputs, state: Tensor, policy: Tensor) -> Tensor:
+        """The expectation over joint actions [R, L, X].
 
-    def _bootstrap(self, values: Unrolled, batch: EpisodeBatch, tree: HistoryTree) -> Tensor:
-        """The target network's value that a return continues with at each time [R, B, T+1, X]."""
-        params, nodes = self.stack.target_params, tree.nodes
-        if self.returns.bootstrap == "taken":
-            return self._mix_taken(params, values.target_qs, batch, tree)
-        deciding = values.agent_qs if self.hyper.double_q else values.target_qs
-        best = greedy_actions(deciding, at_entries(batch.avail_actions, nodes.first))
-        mixed = self.mixer(params, pick(values.target_qs, best), at_entries(batch.state, nodes.first))
-        return at_times(mixed, nodes.index)
+        Where the mixer is linear (none, sum) it is the mixer of the agents' expectations, and exact. For other mixers
+        ``expectation`` "mean-field" takes the same for an approximation, whose error is the mixer's curvature, and
+        "exact" sums over joint actions.
+        """
+        if self.mixer.is_linear or self.hyper.expectation == "mean-field":
+            return self.mixer(params, (policy * outputs.qs).sum(-1), state)
+        return super().expected_values(params, outputs, state, policy)

@@ -157,3 +157,19 @@ def test_many_batches_are_drawn_as_one_after_the_other() -> None:
         for f in fields(EpisodeBatch):
             assert torch.equal(getattr(many.batch(k), f.name), getattr(single, f.name))
     assert [numbers(many.batch(k), 0) for k in range(3)] != [numbers(many.batch(0), 0)] * 3
+
+
+def test_probabilities_are_kept_only_where_they_are_needed() -> None:
+    """And the memory is the smaller for it: 4 bytes for each agent and time."""
+    with_them, without = (
+        EpisodeReplay(2, 5, episode_limit=T, **SHAPE, device=CPU, keep_behaviour=keep) for keep in (True, False)
+    )
+    assert with_them.nbytes - without.nbytes == 2 * 5 * (T + 1) * SHAPE["n_agents"] * 4
+    assert without.nbytes == EpisodeReplay.estimate_bytes(2, 5, episode_limit=T, **SHAPE, keep_behaviour=False)
+    for k in range(3):  # over the ring's edge
+        for replay in (with_them, without):
+            replay.add(numbered(2, 3 * k, 3))
+    full, short = (r.sample(4, [np.random.default_rng(s) for s in range(2)]) for r in (with_them, without))
+    assert short.behaviour.shape[-1] == 0 and full.behaviour.shape == full.actions.shape
+    for f in fields(EpisodeBatch):
+        assert f.name == "behaviour" or torch.equal(getattr(full, f.name), getattr(short, f.name))

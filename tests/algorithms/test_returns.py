@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle.returns import delta_sum, lambda_sum, n_step_sum
+from oracle.returns import delta_sum, lambda_sum, n_step_sum, traced_sum
 from torch import Tensor
 
 from smix_pz.algorithms.returns import (
+    ESTIMATORS,
+    Kind,
     ReturnEstimator,
+    corrected_return,
     lambda_return,
     monte_carlo_return,
     n_step_return,
     one_step_return,
 )
+from smix_pz.algorithms.theory import TeamMDP, policy_values, random_mdp, update
 
 T = 6
 
@@ -103,22 +109,20 @@ def test_three_steps_padded_to_six(terminated: bool, expected: list[float]) -> N
     assert found[0, :, 0].tolist() == pytest.approx([*expected, 0.0, 0.0, 0.0], abs=1e-9)
 
 
-ALL = [
-    ReturnEstimator("taken", td_lambda=0.8),
-    ReturnEstimator("greedy"),
-    ReturnEstimator("taken", td_lambda=1.0),
-    ReturnEstimator("taken", kind="n_step", n_step=3),
-]
+ALL = [ReturnEstimator(kind, td_lambda=0.7, n_step=3) for kind in ESTIMATORS]
 
 
 @pytest.mark.parametrize("padding", [math.nan, 1e30, -math.inf])
-@pytest.mark.parametrize("estimator", ALL, ids=lambda e: f"{e.kind}-{e.td_lambda}-{e.n_step}")
+@pytest.mark.parametrize("estimator", ALL, ids=lambda e: e.kind)
 def test_padding_changes_nothing(estimator: ReturnEstimator, padding: float) -> None:
     """Neither what is behind an end, nor the value at a termination."""
     ends = [(1, True), (2, False), (3, True), (T, False), (T, True), (5, False)]
     clean, spoilt = episodes(ends, 2), episodes(ends, 2, padding=padding)
     assert not torch.equal(clean[3], spoilt[3])
-    torch.testing.assert_close(estimator(*spoilt, 0.9), estimator(*clean, 0.9), rtol=0, atol=0)
+    found, expected = (
+        estimator(*data, 0.9, *corrections(ends, 2, rubbish)) for data, rubbish in ((spoilt, padding), (clean, None))
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_identities() -> None:
@@ -129,11 +133,12 @@ def test_identities() -> None:
     one_step = torch.where(filled, rewards + 0.9 * torch.where(goes_on, v_next, 0.0), 0.0)
     for found in (
         lambda_return(*data, 0.9, 0.0), n_step_return(*data, 0.9, 1), one_step_return(*data, 0.9),
-        ReturnEstimator("greedy")(*data, 0.9),
+        ReturnEstimator("one-step")(*data, 0.9), ReturnEstimator("peng", td_lambda=0.0)(*data, 0.9),
     ):  # fmt: skip
         torch.testing.assert_close(found, one_step)
     monte_carlo = lambda_return(*data, 0.9, 1.0)
-    for found in (n_step_return(*data, 0.9, T), n_step_return(*data, 0.9, 99), monte_carlo_return(*data, 0.9)):
+    for found in (n_step_return(*data, 0.9, T), n_step_return(*data, 0.9, 99), monte_carlo_return(*data, 0.9),
+                  ReturnEstimator("monte-carlo")(*data, 0.9)):  # fmt: skip
         torch.testing.assert_close(found, monte_carlo)
     assert not torch.allclose(monte_carlo, one_step)
     # Terminated episodes: nothing but discounted rewards.
@@ -141,15 +146,129 @@ def test_identities() -> None:
     torch.testing.assert_close(monte_carlo[2, 0], discounted.expand(2))
 
 
+def corrections(ends: list[tuple[int, bool]], n_values: int, rubbish: float | None = None) -> list[Tensor]:
+    """q_next and trace_next [B, T, X]; rubbish where the next step is not filled."""
+    rng = np.random.default_rng(1)
+    q, trace = (torch.from_numpy(rng.uniform(0.1, 1.5, (len(ends), T, n_values))) for _ in range(2))
+    if rubbish is not None:
+        for b, (length, _) in enumerate(ends):
+            q[b, length - 1 :], trace[b, length - 1 :] = rubbish, rubbish
+    return [q, trace]
+
+
+@given(ends=ENDS, n_values=st.sampled_from([1, 3]), gamma=FRACTION, seed=st.integers(0, 10**6))
+def test_corrected_return_is_the_forward_sum(
+    ends: list[tuple[int, bool]], n_values: int, gamma: float, seed: int
+) -> None:
+    """Equations 7 and 8."""
+    rewards, terminated, filled, v_next = episodes(ends, n_values, seed)
+    q, trace = corrections(ends, n_values)
+    found = corrected_return(rewards, terminated, filled, v_next, gamma, q, trace)
+    for b, (length, over) in enumerate(ends):
+        pay = rewards[b, :length, 0].tolist()
+        for x in range(n_values):
+            expected = values_of(ends[b], v_next[b, :, x])
+            taken = [0.7, *q[b, :length, x].tolist()]  # that at time 0 cancels
+            if over:
+                taken[length] = 0.0
+            traces = [0.0, *trace[b, :length, x].tolist()]
+            for t in range(length):
+                wanted = traced_sum(pay, expected, taken, traces, t, gamma)
+                assert found[b, t, x] == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+        assert not found[b, length:].any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        # pi = .6, mu = .3, lambda = .5: c = .5, .5 * .6 = .3, .5 * 1, .5 * 2; G1 = 2 + .5 * 6 = 5 (truncated);
+        # G0 = 1 + .5 (4 + c (5 - 3)) = 3 + c
+        ("q-lambda", 3.5), ("tree-backup", 3.3), ("retrace", 3.5), ("importance-sampling", 4.0),
+    ],
+)  # fmt: skip
+def test_two_steps_by_hand(kind: Kind, expected: float) -> None:
+    estimator = ReturnEstimator(kind, td_lambda=0.5)
+    pi, mu = torch.tensor([[[0.6], [0.0]]]).double(), torch.tensor([[[0.3], [1.0]]]).double()
+    pay, v = torch.tensor([[[1.0], [2.0]]]).double(), torch.tensor([[[4.0], [6.0]]]).double()
+    filled, over = torch.ones(1, 2, 1, dtype=torch.bool), torch.zeros(1, 2, 1, dtype=torch.bool)
+    q = torch.tensor([[[3.0], [99.0]]]).double()
+    found = estimator(pay, over, filled, v, 0.5, q, estimator.traces(pi, mu))
+    assert found[0, :, 0].tolist() == pytest.approx([expected, 5.0])
+
+
+def test_on_policy_with_the_taken_values_all_are_the_lambda_return() -> None:
+    """Where v is q, and pi and mu are 1: SMIX's return."""
+    data = episodes([(1, True), (2, False), (T, True), (T, False)], 2)
+    wanted = lambda_return(*data, 0.9, 0.7)
+    for kind in ("q-lambda", "tree-backup", "retrace", "importance-sampling"):
+        estimator = ReturnEstimator(kind, td_lambda=0.7)
+        ones = torch.ones_like(data[3])
+        torch.testing.assert_close(estimator(*data, 0.9, data[3], estimator.traces(ones, ones)), wanted)
+
+
+def column(values: list[list[float]]) -> Tensor:
+    """Values at the times after the first, and one behind the end that must not matter."""
+    return torch.tensor([*values, [math.nan]], dtype=torch.float64)
+
+
+TABULAR = {
+    "one-step": "one_step", "lambda": "smix", "q-lambda": "q_lambda", "tree-backup": "tree_backup",
+    "retrace": "retrace", "importance-sampling": "importance",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABULAR)
+@pytest.mark.parametrize("td_lambda", [0.6, 1.0])
+def test_expectation_is_the_tabular_operator(kind: Kind, td_lambda: float) -> None:
+    """Over every trajectory of a small process, weighed by its probability under mu: equation 7's closed form."""
+    rng = np.random.default_rng(3)
+    mdp = random_mdp(rng, n_states=4, acyclic=True)
+    pi, mu = rng.dirichlet(np.ones(4), 4), rng.dirichlet(np.ones(4), 4)
+    q = rng.normal(size=(4, 4))
+    estimator = ReturnEstimator(kind, td_lambda=td_lambda)
+    expected_value, traces = (pi * q).sum(1), estimator.traces(torch.tensor(pi), torch.tensor(mu)).numpy()
+    wanted = update(TABULAR[kind], mdp, q, pi, mu, td_lambda)
+    for start, action in itertools.product(range(4), range(4)):
+        total = mass = 0.0
+        for probability, path in trajectories(mdp, mu, start, action):
+            states, actions = [s for s, _ in path], [a for _, a in path]
+            pay = [[mdp.reward[s, a]] for s, a in path]
+            following = list(zip(states[1:], actions[1:], strict=True))
+            v = [[q[s, a] if estimator.bootstrap == "taken" else expected_value[s]] for s, a in following]
+            corrected = [[[q[s, a]] for s, a in following], [[traces[s, a]] for s, a in following]]
+            ends = torch.arange(len(path))[:, None] == len(path) - 1
+            found = estimator(
+                torch.tensor(pay).double(), ends, torch.ones_like(ends), column(v), mdp.gamma,
+                *(column(one) for one in corrected),
+            )  # fmt: skip
+            total, mass = total + probability * float(found[0, 0]), mass + probability
+        assert mass == pytest.approx(1.0)
+        assert total == pytest.approx(wanted[start, action], abs=1e-9)
+    if kind == "importance-sampling" and td_lambda == 1.0:  # unbiased whatever q is
+        np.testing.assert_allclose(wanted, policy_values(mdp, pi))
+
+
+def trajectories(
+    mdp: TeamMDP, mu: np.ndarray, state: int, action: int
+) -> Iterator[tuple[float, list[tuple[int, int]]]]:
+    """Every course from (state, action) to the episode's end, with its probability."""
+    onward = mdp.transition[state, action]
+    yield 1.0 - onward.sum(), [(state, action)]
+    for after in np.flatnonzero(onward):
+        for choice in range(mu.shape[1]):
+            for probability, path in trajectories(mdp, mu, int(after), choice):
+                yield onward[after] * mu[after, choice] * probability, [(state, action), *path]
+
+
 def test_estimator_chooses_by_kind() -> None:
     data = episodes([(T, False), (3, True)], 1)
-    ignoring = ReturnEstimator("taken", kind="n_step", td_lambda=0.5, n_step=2)
+    ignoring = ReturnEstimator("n-step", td_lambda=0.5, n_step=2)
     torch.testing.assert_close(ignoring(*data, 0.9), n_step_return(*data, 0.9, 2))
-    ignoring = ReturnEstimator("taken", kind="lambda", td_lambda=0.5, n_step=2)
+    ignoring = ReturnEstimator("lambda", td_lambda=0.5, n_step=2)
     torch.testing.assert_close(ignoring(*data, 0.9), lambda_return(*data, 0.9, 0.5))
 
 
 @pytest.mark.parametrize("bad", [{"td_lambda": 1.5}, {"td_lambda": -0.1}, {"td_lambda": math.nan}, {"n_step": 0}])
 def test_estimator_rejects(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*should"):
-        ReturnEstimator("taken", **bad)  # type: ignore[arg-type]
+        ReturnEstimator("lambda", **bad)  # type: ignore[arg-type]

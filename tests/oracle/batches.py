@@ -44,8 +44,10 @@ def random_batch(
     terminated = (time == length[..., None] - 1) & (rng.random(lead) < 0.5)[..., None]
     rewards = rng.normal(size=(*lead, t)).astype(np.float32)
     fields = [torch.from_numpy(np.ascontiguousarray(x)) for x in (obs, state, avail, actions)]
+    behaviour = np.where(avail.sum(-1) > 1, rng.uniform(0.05, 1.0, actions.shape), 1.0).astype(np.float32)
     batch = EpisodeBatch(
         *fields,
+        behaviour=torch.from_numpy(behaviour),
         rewards=torch.from_numpy(rewards)[..., None],
         terminated=torch.from_numpy(terminated)[..., None],
         filled=torch.from_numpy(filled)[..., None],
@@ -72,8 +74,17 @@ def spoil_padding(batch: EpisodeBatch, value: float, seed: int = 0) -> EpisodeBa
         obs=batch.obs.masked_fill(unused[..., None, None], value),
         state=batch.state.masked_fill(unused[..., None], value),
         avail_actions=batch.avail_actions & ~unused[..., None, None],
+        # The action at a final observation was not played, so its probability means nothing either.
+        behaviour=torch.where(_played(batch)[..., None], batch.behaviour, value),
         actions=torch.where(unused[..., None], noise(batch.actions, batch.avail_actions.shape[-1]), batch.actions),
         rewards=batch.rewards.masked_fill(unfilled, value),
         terminated=torch.where(unfilled, noise(batch.terminated, 2), batch.terminated),
         history=torch.where(unused, noise(batch.history, 2**62), batch.history),
     )
+
+
+def _played(batch: EpisodeBatch) -> torch.Tensor:
+    """[R, B, T+1]: whether the action at each time was played."""
+    played = torch.zeros_like(batch.needed())
+    played[..., :-1] = batch.filled[..., 0]
+    return played

@@ -7,10 +7,12 @@ parameters under the package's names; ``layout`` and ``gradients`` give them bac
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 from collections.abc import Callable, Mapping
 
 import torch
-from oracle.returns import lambda_sum, n_step_sum
+from oracle.returns import lambda_sum, n_step_sum, traced_sum
 from torch import Tensor, nn
 
 from smix_pz.algorithms import Algorithm
@@ -220,13 +222,17 @@ class DenseLearner:
         best_online = best_legal(online_qs, batch.avail_actions)
         best_target = best_legal(target_qs, batch.avail_actions)
         greedy = best_online if self.hyper.double_q else best_target
-        follow = batch.actions if self.algorithm.returns.bootstrap == "taken" else greedy
         joint = self.algorithm.mixer == "joint"
-        with torch.no_grad():
+
+        def target_value(actions: Tensor) -> Tensor:
             if joint:
-                v = self.target.mixer(batch.state, target_hidden, follow)  # type: ignore[misc]
-            else:
-                v = self.target.mix(values_at(target_qs, follow), batch.state)
+                return self.target.mixer(batch.state, target_hidden, actions)  # type: ignore[misc, no-any-return]
+            return self.target.mix(values_at(target_qs, actions), batch.state)
+
+        with torch.no_grad():
+            q_next = target_value(batch.actions)
+            v = q_next if self.algorithm.returns.kind in ("lambda", "n-step", "monte-carlo") else None
+            v = self.expectation(batch, greedy, target_value) if v is None else v
         if joint:
             taken = self.online.mixer(batch.state, online_hidden, batch.actions)  # type: ignore[misc]
         else:
@@ -235,7 +241,7 @@ class DenseLearner:
         count = 0
         for b in range(batch.obs.shape[0]):
             length = int(batch.filled[b].sum())
-            targets = self.targets(batch, b, length, v[b])
+            targets = self.targets(batch, b, length, v[b], q_next[b], greedy[b])
             for t in range(length):
                 for x in range(v.shape[-1]):
                     cost = cost + (taken[b, t, x] - targets[t][x]) ** 2
@@ -244,19 +250,59 @@ class DenseLearner:
                     cost = cost + self.bound(batch, b, t, online_qs, online_hidden, best_online, taken)
         return cost / count
 
-    def targets(self, batch: EpisodeBatch, b: int, length: int, v: Tensor) -> list[list[float]]:
+    def expectation(self, batch: EpisodeBatch, greedy: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
+        """The target policy's expected value at each time [B, T+1, X]: a sum over every joint action.
+
+        IQL's agents have values of their own, whose expectations do not depend on the others' actions.
+        """
+        n_agents, n_actions = batch.avail_actions.shape[-2:]
+        total = torch.zeros((), dtype=batch.obs.dtype)
+        for actions in itertools.product(range(n_actions), repeat=n_agents):
+            joint = torch.tensor(actions).expand_as(batch.actions)
+            total = total + self.policy(batch, greedy, joint).prod(-1, keepdim=True) * value(joint)
+        return total
+
+    def policy(self, batch: EpisodeBatch, greedy: Tensor, actions: Tensor) -> Tensor:
+        """Each agent's probability of an action [B, T+1, N], one number at a time."""
+        eps = self.hyper.target_epsilon
+        found = torch.zeros(actions.shape, dtype=batch.obs.dtype)
+        for place in itertools.product(*(range(n) for n in actions.shape)):
+            legal = batch.avail_actions[place]
+            if legal[actions[place]]:
+                found[place] = (1 - eps) * float(actions[place] == greedy[place]) + eps / int(legal.sum())
+        return found
+
+    def targets(
+        self, batch: EpisodeBatch, b: int, length: int, v: Tensor, q: Tensor, greedy: Tensor
+    ) -> list[list[float]]:
         """Returns of episode b: [length][X]."""
-        estimator, gamma = self.algorithm.returns, self.hyper.gamma
+        estimator, gamma, lam = self.algorithm.returns, self.hyper.gamma, self.algorithm.returns.td_lambda
         rewards = batch.rewards[b, :length, 0].tolist()
+        one = batch.map(lambda field: field[b : b + 1])
+        policy, behaviour = self.policy(one, greedy[None], one.actions)[0], batch.behaviour[b]
         columns = []
         for x in range(v.shape[-1]):
-            values = v[: length + 1, x].tolist()
+            values, taken = v[: length + 1, x].tolist(), q[: length + 1, x].tolist()
             if batch.terminated[b, length - 1]:
-                values[length] = 0.0
-            if estimator.kind == "n_step":
-                columns.append([n_step_sum(rewards, values, t, estimator.n_step, gamma) for t in range(length)])
+                values[length] = taken[length] = 0.0
+            # IQL's agents weigh their own actions, a team the joint one.
+            members = [x] if v.shape[-1] > 1 else list(range(policy.shape[-1]))
+            pi = [math.prod(float(policy[t, i]) for i in members) for t in range(length)]
+            mu = [math.prod(float(behaviour[t, i]) for i in members) for t in range(length)]
+            traces = {
+                "q-lambda": [lam] * length,
+                "tree-backup": [lam * p for p in pi],
+                "retrace": [lam * min(1.0, p / m) for p, m in zip(pi, mu, strict=True)],
+                "importance-sampling": [lam * p / m for p, m in zip(pi, mu, strict=True)],
+            }.get(estimator.kind)
+            if traces is not None:
+                column = [traced_sum(rewards, values, taken, traces, t, gamma) for t in range(length)]
+            elif estimator.kind == "n-step":
+                column = [n_step_sum(rewards, values, t, estimator.n_step, gamma) for t in range(length)]
             else:
-                columns.append([lambda_sum(rewards, values, t, gamma, estimator.td_lambda) for t in range(length)])
+                weight = {"one-step": 0.0, "monte-carlo": 1.0}.get(estimator.kind, lam)
+                column = [lambda_sum(rewards, values, t, gamma, weight) for t in range(length)]
+            columns.append(column)
         return [list(row) for row in zip(*columns, strict=True)]
 
     def bound(

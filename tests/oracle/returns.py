@@ -28,3 +28,25 @@ def delta_sum(rewards: Sequence[float], values: Sequence[float], t: int, gamma: 
     steps = range(t, len(rewards))
     delta = {k: rewards[k] + gamma * values[k + 1] - values[k] for k in steps}
     return values[t] + sum((td_lambda * gamma) ** (k - t) * delta[k] for k in steps)
+
+
+def traced_sum(
+    rewards: Sequence[float],
+    expected: Sequence[float],
+    taken: Sequence[float],
+    traces: Sequence[float],
+    t: int,
+    gamma: float,
+) -> float:
+    """Equations 7 and 8: Q(t) + sum_k (prod_{i=t+1..k} gamma c_i) delta_k, delta_k = r[k] + gamma E Q(k+1) - Q(k).
+
+    ``expected``, ``taken`` and ``traces`` are of the times 0 to len(rewards); the last value is zero if the episode
+    terminated, and the last trace is not looked at.
+    """
+    total = taken[t]
+    for k in range(t, len(rewards)):
+        weight = 1.0
+        for i in range(t + 1, k + 1):
+            weight *= gamma * traces[i]
+        total += weight * (rewards[k] + gamma * expected[k + 1] - taken[k])
+    return total
