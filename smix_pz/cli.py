@@ -251,7 +251,8 @@ def _study(
     """Run a study of the paper and write its report; call it again to go on where it stopped.
 
     Args:
-        name: a study of the package (matrix_game, smac_3m), or a YAML file; theory: the paper's theorems on tables.
+        name: a study of the package (matrix_game, smac_3m), or a YAML file; theory: the paper's theorems on tables;
+            estimators: bias and variance of the return estimators on a small problem.
         out: its folder; None: results/NAME, or results/NAME-REGIME for another regime than the study's own.
         regime: a named group of settings in the study, such as paper or per_episode.
         m: steps of the matrix game.
@@ -264,8 +265,8 @@ def _study(
         expressivity: with the payoff tables.
         workers: processes; None: one for each core.
         stack: most seeds trained as one program.
-        seed: of the study theory, which trains nothing; None: 0.
-        quick: the study theory in small sizes.
+        seed: of the studies theory and estimators, which train nothing; None: 0.
+        quick: these two in small sizes.
     """
     from smix_pz.benchmarks.study import command_line, run_study
     from smix_pz.benchmarks.suite import load_study
@@ -281,16 +282,20 @@ def _study(
         "expressivity": None if expressivity else {},
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    if name == "theory":
+    if name in ("theory", "estimators"):
+        from smix_pz.benchmarks.estimator_study import run_estimators
         from smix_pz.benchmarks.theory_study import run_theory
 
         if overrides or m is not None or workers is not None:
-            raise ValueError("the study theory trains nothing; its options are --out, --seed and --quick")
+            raise ValueError(f"the study {name} trains nothing; its options are --out, --seed and --quick")
+        run = run_theory if name == "theory" else run_estimators
         command = command_line(sys.argv[1:])
-        run_theory(out or Path("results/theory"), seed=seed or 0, quick=quick, command=command, console=_console())
+        run(out or Path("results") / name, seed=seed or 0, quick=quick, command=command, console=_console())
         return
     if seed is not None or quick:
-        raise ValueError("--seed and --quick are options of the study theory; did you mean --first-seed or --runs?")
+        raise ValueError(
+            "--seed and --quick are options of the studies theory and estimators; did you mean --first-seed or --runs?"
+        )
     study = load_study(name, overrides)
     if m is not None:
         study = dataclasses.replace(study, env_kwargs={**study.env_kwargs, "m": m})
