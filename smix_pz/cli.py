@@ -71,7 +71,7 @@ def _evaluate(
     env: str | None = None,
     map: str | None = None,
     env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
-    team_reward: Literal["mean", "sum", "first"] | None = None,
+    team_reward: Literal["mean", "sum", "first", "individual"] | None = None,
     episode_limit: int | None = None,
 ) -> None:
     """Play a saved policy greedily, or a scripted player, and print its returns.

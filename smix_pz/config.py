@@ -107,8 +107,9 @@ class TrainConfig(Hyperparameters):
     """Environment: one of ours, a PettingZoo registry id, or module:callable."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment."""
-    team_reward: Literal["mean", "sum", "first"] | None = None
-    """How agents' unlike rewards become the team's; None: they have to be equal."""
+    team_reward: Literal["mean", "sum", "first", "individual"] | None = None
+    """How agents' unlike rewards become the team's; None: they have to be equal; "individual": each agent is trained
+    on its own (iql)."""
     episode_limit: int | None = None
     """Steps after which an episode is truncated; None: the environment's own."""
     algorithm: str = "smix"

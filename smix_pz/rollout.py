@@ -25,7 +25,8 @@ class EpisodeSummary:
     """What a group of episodes amounted to; every array is [R, K].
 
     Attributes:
-        returns: undiscounted sums of rewards; NaN of an episode that was aborted. lengths: transitions.
+        returns: undiscounted sums of rewards (of their mean, where agents are paid each their own); NaN of an episode
+            that was aborted. lengths: transitions.
         won: 1 or 0 where the environment reports ``battle_won``, else NaN.
     """
 
@@ -61,7 +62,7 @@ class Collector:
         self._avail = np.zeros((*lead, t + 1, n, spec.n_actions), bool)
         self._actions = np.zeros((*lead, t + 1, n), np.int64)
         self._behaviour = np.ones((*lead, t + 1, n), np.float32)
-        self._rewards = np.zeros((*lead, t), np.float32)
+        self._rewards = np.zeros((*lead, t, spec.n_rewards), np.float32)
         self._terminated = np.zeros((*lead, t), bool)
         self._filled = np.zeros((*lead, t), bool)
 
@@ -125,7 +126,10 @@ class Collector:
             rewards, ended, cut = rewards.reshape(lead), ended.reshape(lead), cut.reshape(lead) & ~ended.reshape(lead)
             if t == limit - 1:
                 cut = cut | (alive & ~ended)
-            self._rewards[:, :, t][alive] = rewards[alive]
+            paid = rewards[..., None]
+            if self.spec.n_rewards > 1:  # reported is their mean
+                paid = np.asarray(infos["agent_rewards"], np.float32).reshape(*lead, -1)
+            self._rewards[:, :, t][alive] = paid[alive]
             self._filled[:, :, t] = alive
             self._terminated[:, :, t] = ended & alive
             broke = np.asarray(infos["aborted"], bool).reshape(lead) & alive if "aborted" in infos else None
@@ -141,7 +145,7 @@ class Collector:
             alive = wants_action & ~cut
             if not wants_action.any():
                 break
-        returns = np.where(aborted, np.nan, self._rewards.sum(-1, dtype=np.float64))
+        returns = np.where(aborted, np.nan, self._rewards.mean(-1, dtype=np.float64).sum(-1))
         summary = EpisodeSummary(returns, self._filled.sum(-1), won)
         return self._batch(), summary
 
@@ -171,7 +175,7 @@ class Collector:
             avail_actions=avail,
             actions=actions,
             behaviour=self._tensor(self._behaviour),
-            rewards=self._tensor(self._rewards)[..., None],
+            rewards=self._tensor(self._rewards),
             terminated=self._tensor(self._terminated)[..., None],
             filled=self._tensor(self._filled)[..., None],
             history=history_keys(obs, state, avail, actions),

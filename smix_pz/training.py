@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from smix_pz import envs
-from smix_pz.algorithms import Algorithm, Learner, make_learner, resolve
+from smix_pz.algorithms import Algorithm, Learner, check_individual, make_learner, resolve
 from smix_pz.algorithms.replay import EpisodeReplay
 from smix_pz.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from smix_pz.config import TrainConfig
@@ -93,6 +93,7 @@ class Trainer:
         self._env = self._make_env(n_runs * config.parallel_episodes)
         opened.callback(lambda: self._env.close())  # whichever it is by then
         self.spec = self._env.team_spec
+        check_individual(algorithm, self.spec.n_rewards)
         self._eval_env = self._make_env(turns(config.env, config.eval_episodes))
         opened.callback(self._eval_env.close)
         shape = {
@@ -109,6 +110,7 @@ class Trainer:
         stored: dict[str, Any] = {
             **shape,
             "episode_limit": self.spec.episode_limit,
+            "n_rewards": self.spec.n_rewards,
             "keep_behaviour": self.algorithm.returns.needs_behaviour,
         }
         size = EpisodeReplay.estimate_bytes(n_runs, capacity, **stored)

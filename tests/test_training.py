@@ -376,3 +376,36 @@ def test_qtran_ends_at_the_best_return() -> None:
     """Under uniformly random play, whose values are not what a greedy bootstrap learns."""
     returns = greedy_returns("qtran", steps=5500, epsilon=1.0)
     assert (returns[:, -1] == 6).sum() >= 4
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("individual", 1.0), ("mean", 3.0)])
+def test_each_agent_can_learn_from_its_own_reward(rule: Any, expected: float) -> None:
+    """In a dilemma, agents who look after themselves end where everybody has less."""
+    result = run(
+        env="tiny_envs:Dilemma", algorithm="iql", team_reward=rule, seeds=(0, 1), steps=1500, eval_every=1500,
+        eval_episodes=1, epsilon_steps=1000, learning_rate=5e-3, hidden_dim=16, target_update_episodes=20,
+    )  # fmt: skip
+    assert [record.series("eval/return")[1][-1] for record in result.records] == [expected] * 2
+
+
+@pytest.mark.parametrize("algorithm", ["vdn", "qmix", "qtran", "coma"])
+def test_own_rewards_are_for_independent_learners(algorithm: str) -> None:
+    with pytest.raises(ValueError, match=f'"individual", but {algorithm} learns one value.*iql, iql-r'):
+        run(env="tiny_envs:Dilemma", algorithm=algorithm, team_reward="individual", steps=10)
+
+
+def test_an_agent_that_leaves_is_not_paid_for_what_follows() -> None:
+    """Own returns on the way through training: 5 + g and 1 for the one who stays, twice its action for the other."""
+    config = TrainConfig(
+        env="tiny_envs:Leaves", algorithm="iql-r", team_reward="individual", td_lambda=1.0, steps=40, progress=False
+    )
+    with Trainer(config) as trainer:
+        trainer.run()
+        batch = trainer.replay.sample(16, [np.random.default_rng(0)])
+    assert batch.rewards.shape[-1] == 2
+    values = torch.full((*batch.rewards.shape[:3], 2), 7.0)  # lambda 1 looks at none but a truncation's
+    found = trainer.learner.returns(batch.rewards, batch.terminated, batch.filled, values, config.gamma)
+    taken = batch.actions[:, :, 0, 1].float()
+    assert set(taken.flatten().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(found[..., 0], torch.tensor([5 + config.gamma, 1.0]).expand_as(found[..., 0]))
+    torch.testing.assert_close(found[..., 1], torch.stack((2 * taken, torch.zeros_like(taken)), -1))

@@ -233,3 +233,33 @@ class CutsAsEnds(masked_team_v0.parallel_env):
         observations, rewards, over, cut, infos = super().step(actions)
         over = {agent: over[agent] or cut[agent] for agent in over}
         return observations, rewards, over, dict.fromkeys(cut, False), infos
+
+
+class Dilemma(TinyEnv):
+    """Each agent is paid its own: 0 helps the other by 3 and 1 takes 1 for itself, once. | alone 1 is better: 1; mean:
+    0 is better, 3"""
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        observations, _, over, cut, infos = super().step(actions)
+        first, second = (actions[agent] for agent in AGENTS)
+        paid = {"agent_0": 3.0 * (second == 0) + first, "agent_1": 3.0 * (first == 0) + second}
+        return observations, paid, over, cut, infos
+
+    def play(self, joint: tuple[int, ...]) -> tuple[float, bool, bool]:
+        return 0.0, True, False
+
+
+class Leaves(TinyEnv):
+    """Two steps, each agent paid its own: agent_1 takes twice its action and leaves; agent_0 gets 5, then 1 more.
+    | V of agent_0 5 + g, of agent_1 twice its action"""
+
+    episode_limit = 2
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        self.time += 1
+        last, now = self.time == 2, self.agents
+        self.agents = [] if last else ["agent_0"]
+        paid = {"agent_0": 1.0} if last else {"agent_0": 5.0, "agent_1": 2.0 * actions["agent_1"]}
+        observations = {agent: row for agent, row in self._observe().items() if agent in now}
+        over = {agent: agent not in self.agents for agent in now}
+        return observations, paid, over, dict.fromkeys(now, False), {agent: {} for agent in now}

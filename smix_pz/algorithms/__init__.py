@@ -167,6 +167,20 @@ def _check_expectation(algorithm: Algorithm, hyper: Hyperparameters, n_agents: i
         )
 
 
+def check_individual(algorithm: Algorithm, n_rewards: int) -> None:
+    """Refuse agents that are paid each their own where one team value is learned.
+
+    Raises:
+        ValueError: ``n_rewards`` above 1 with anything but independent learners.
+    """
+    if n_rewards > 1 and algorithm.mixer != "none":
+        independent = ", ".join(name for name, row in ALGORITHMS.items() if row.mixer == "none")
+        raise ValueError(
+            f'the reward rule is "individual", but {algorithm.name} learns one value of the team; independent learners '
+            f'({independent}) can, and "mean", "sum" or "first" make one reward'
+        )
+
+
 # What stands in a mixer's place brings its own learner.
 _OWN_LEARNERS = {"joint": QTRANLearner, "counterfactual": COMALearner}
 
@@ -195,4 +209,13 @@ def make_learner(
     return ValueLearner(agent, state_dim, algorithm.mixer, algorithm.returns, hyper, rngs, device)
 
 
-__all__ = ["ALGORITHMS", "ESTIMATORS", "Algorithm", "Learner", "ReturnEstimator", "make_learner", "resolve"]
+__all__ = [
+    "ALGORITHMS",
+    "ESTIMATORS",
+    "Algorithm",
+    "Learner",
+    "ReturnEstimator",
+    "check_individual",
+    "make_learner",
+    "resolve",
+]

@@ -30,9 +30,11 @@ class EpisodeReplay:
         obs_dim: int,
         state_dim: int,
         device: torch.device,
+        n_rewards: int = 1,
         keep_behaviour: bool = True,
     ) -> None:
-        """``keep_behaviour`` False drops the probabilities of actions: that field is then [..., 0] wide."""
+        """n_rewards: 1, or N where agents are paid each their own. ``keep_behaviour`` False drops the probabilities of
+        actions: that field is then [..., 0] wide."""
         self.capacity, self.size, self.next = capacity, 0, 0
         lead = (n_runs, capacity)
         t, n = episode_limit, n_agents
@@ -43,7 +45,7 @@ class EpisodeReplay:
             "avail_actions": ((t + 1, n, n_actions), torch.bool),
             "actions": ((t + 1, n), small),
             "behaviour": ((t + 1, n if keep_behaviour else 0), torch.float32),
-            "rewards": ((t, 1), torch.float32),
+            "rewards": ((t, n_rewards), torch.float32),
             "terminated": ((t, 1), torch.bool),
             "filled": ((t, 1), torch.bool),
             "history": ((t + 1,), torch.int64),
@@ -62,13 +64,14 @@ class EpisodeReplay:
         n_actions: int,
         obs_dim: int,
         state_dim: int,
+        n_rewards: int = 1,
         keep_behaviour: bool = True,
     ) -> int:
         """Bytes that a replay of this size takes, without building it."""
         t, n = episode_limit, n_agents
         action_bytes = 1 if n_actions <= 128 else 2
         per_time = n * obs_dim * 4 + state_dim * 4 + n * n_actions + n * (action_bytes + 4 * keep_behaviour) + 8
-        return n_runs * capacity * ((t + 1) * per_time + t * (4 + 1 + 1))
+        return n_runs * capacity * ((t + 1) * per_time + t * (4 * n_rewards + 1 + 1))
 
     @property
     def nbytes(self) -> int:

@@ -37,7 +37,8 @@ def shared_reward(rewards: dict[str, float]) -> float:
             raise ValueError(
                 f"the agents are paid unlike rewards: {first} {value!r}, {other} {another!r}. A team has one reward: "
                 'say how to make it with reward="mean", "sum", "first" or a callable from {agent: reward} to a number '
-                f"(--team-reward on the command line).{opposed}"
+                '(--team-reward on the command line), or pay each agent its own with "individual", which independent '
+                f"learners (iql) can learn from.{opposed}"
             )
     return value
 
@@ -46,6 +47,8 @@ REWARD_RULES: Mapping[str, Callable[[dict[str, float]], float]] = {
     "mean": lambda rewards: sum(rewards.values()) / len(rewards),
     "sum": lambda rewards: sum(rewards.values()),
     "first": lambda rewards: next(iter(rewards.values())),
+    # What is reported of the team; the agents' own rewards are in the info "agent_rewards".
+    "individual": lambda rewards: sum(rewards.values()) / len(rewards),
 }
 
 
@@ -57,7 +60,7 @@ def reward_function(rule: RewardRule) -> Callable[[dict[str, float]], float]:
         return rule
     if not isinstance(rule, str):
         raise TypeError(
-            f'reward must be None, "mean", "sum", "first" or a callable from {{agent: reward}}, got {rule!r}.'
+            f"reward must be None, {', '.join(REWARD_RULES)} or a callable from {{agent: reward}}, got {rule!r}."
         )
     return REWARD_RULES[check_choice("reward rule", rule, REWARD_RULES)]
 

@@ -26,6 +26,7 @@ class TeamSpec:
         engine: what plays: "name", "version" and, where there are any, "rules". It goes into every record.
         env_id: the name this environment was asked for by.
         has_win: whether infos carry `battle_won`, as far as is known.
+        n_rewards: 1, or N where agents are paid each their own ("individual"): infos carry `agent_rewards` [N].
     """
 
     n_agents: int
@@ -38,6 +39,7 @@ class TeamSpec:
     engine: Mapping[str, Any] = field(default_factory=dict)
     env_id: str = ""
     has_win: bool = False
+    n_rewards: int = 1
 
 
 def team_observation_space(spec: TeamSpec, obs_bounds: Any = (0.0, 1.0), state_bounds: Any = (0.0, 1.0)) -> spaces.Dict:

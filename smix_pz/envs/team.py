@@ -54,8 +54,9 @@ class TeamEnv(gymnasium.Env):
             make one of: a turn-based (AEC) environment that is parallelizable, or a Gymnasium environment, of one agent
             or of several in tuples.
         reward: how the agents' rewards make the team's: None (they must be equal), "mean", "sum", "first" (that of the
-            first agent alive before the step), or a callable from {agent: reward} of the agents alive before the step
-            to a number.
+            first agent alive before the step), "individual" (no team's reward: the info "agent_rewards", float32 [N],
+            has each agent's own, 0 of absent ones, and their mean is reported), or a callable from {agent: reward} of
+            the agents alive before the step to a number.
         episode_limit: most steps in an episode; None takes the environment's own (`episode_limit`, `max_cycles`, ...).
         env_id: the name to record.
 
@@ -80,6 +81,7 @@ class TeamEnv(gymnasium.Env):
         check_parallel(env)
         self.env = env
         self.reward_rule = reward_function(reward)
+        individual = reward == "individual"
         self.agent_names = tuple(str(agent) for agent in env.possible_agents)
         self._names: tuple[Any, ...] = tuple(env.possible_agents)
         self._index = {agent: index for index, agent in enumerate(self._names)}
@@ -106,6 +108,7 @@ class TeamEnv(gymnasium.Env):
             engine=find_engine(env),
             env_id=name,
             has_win=bool(metadata.get("has_win", False)),
+            n_rewards=n_agents if individual else 1,
         )
         obs_bounds = self._padded_bounds()
         state_bounds = (
@@ -150,7 +153,10 @@ class TeamEnv(gymnasium.Env):
         view = self._view(observations, infos, {*before, *self._alive}, acting, strict=not ended)
         if truncated and not ended:
             self._alive = []
-        return view, reward, terminated, truncated, self._info(infos)
+        info = self._info(infos)
+        if self.team_spec.n_rewards > 1:
+            info["agent_rewards"] = np.array([paid.get(agent, 0.0) for agent in self._names], np.float32)
+        return view, reward, terminated, truncated, info
 
     def render(self) -> Any:
         """What the environment renders."""

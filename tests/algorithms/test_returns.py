@@ -272,3 +272,19 @@ def test_estimator_chooses_by_kind() -> None:
 def test_estimator_rejects(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*should"):
         ReturnEstimator("lambda", **bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("estimator", ALL, ids=lambda e: e.kind)
+def test_agents_own_rewards_are_columns(estimator: ReturnEstimator) -> None:
+    """Rewards [B, T, N]: as if each agent's were a team's of its own."""
+    ends = [(1, True), (2, False), (T, True), (5, False)]
+    _, terminated, filled, v_next = episodes(ends, 3)
+    rewards = torch.from_numpy(np.random.default_rng(4).normal(size=(4, T, 3)))
+    correction = corrections(ends, 3)
+    found = estimator(rewards, terminated, filled, v_next, 0.9, *correction)
+    for x in range(3):
+        one = slice(x, x + 1)
+        alone = estimator(
+            rewards[..., one], terminated, filled, v_next[..., one], 0.9, *(c[..., one] for c in correction)
+        )
+        torch.testing.assert_close(found[..., one], alone)
