@@ -252,7 +252,7 @@ def test_ways_to_name_an_environment():
         (RockPaperScissors, {"vectorization": "native"}, ValueError, "no native vector form"),
         ("matrix_game_v0", {"n_envs": 0}, ValueError, "n_envs must be an integer of at least 1"),
         ("matrix_game_v0", {"episode_limit": 0}, ValueError, "episode_limit must be an integer of at least 1"),
-        ("matrix_game_v0", {"reward": "avg"}, ValueError, "Choices: first, mean, sum"),
+        ("matrix_game_v0", {"reward": "avg"}, ValueError, "Choices: first, individual, mean, sum"),
         (lambda: gymnasium.make("Pendulum-v1"), {}, TypeError, "continuous_actions=False"),
         ("CartPole-v7", {}, ValueError, "is not known"),
         (lambda: TeamEnv(matrix_game_v0.parallel_env()), {"reward": "sum"}, ValueError, "give them to the TeamEnv"),
