@@ -3,12 +3,12 @@
     git clone https://github.com/oxwhirl/pymarl PATH
     python perf/learner.py --pymarl PATH                 # all shapes; --shapes 3m 2s3z --algorithms qmix to choose
 
-Episodes are random numbers in SMAC's layout that all run to the time limit (the hardest case for us: nothing repeats and
-nothing is padded). Both use double-q and two-layer hypernets; pymarl's learners are used as they are, from its src
-folder. Without --pymarl, the yardstick is a plain torch.nn learner of one run (`perf/naive.py`'s networks).
+Episodes are random numbers in SMAC's layout that all run to the time limit (the hardest case for us: nothing repeats
+and nothing is padded). Both use double-q and two-layer hypernets; pymarl's learners are used as they are, from its src
+folder. Without --pymarl, ours alone are measured.
 
-The arithmetic is counted from the layers' sizes: matrix products alone, forward for online and target network, twice that
-again backward for the online one. The machine's peak is that of a 1024 x 1024 product on the same threads.
+The arithmetic is counted from the layers' sizes: matrix products alone, forward for online and target network, twice
+that again backward for the online one. The machine's peak is that of a 1024 x 1024 product on the same threads.
 """
 
 from __future__ import annotations
