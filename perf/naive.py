@@ -59,7 +59,9 @@ class NaiveLearner:
         self.online = Networks(agent.input_dim, agent.n_agents, agent.n_actions, trainer.spec.state_dim)
         self.target = copy.deepcopy(self.online)
         h = self.hyper
-        self.optimizer = torch.optim.RMSprop(self.online.parameters(), h.learning_rate, h.rms_alpha, h.rms_eps)
+        self.optimizer = torch.optim.RMSprop(
+            self.online.parameters(), h.learning_rate, *h.optimizer_settings().values()
+        )
         self.n_updates = self.episodes_at_sync = 0
 
     def update(self, batch: EpisodeBatch) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from smix_pz.provenance import recorded_settings
 if TYPE_CHECKING:
     from smix_pz.training import Trainer
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
@@ -42,7 +42,7 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     }
     tensors: dict[str, Any] = {
         "parameters": learner.stack.buffer,
-        "square": learner.optimizer.square,
+        "optimizer": learner.optimizer.state,
         # Only the filled part of the ring.
         "replay": {f.name: getattr(replay.storage, f.name)[:, : replay.size] for f in fields(EpisodeBatch)},
         "metrics": dict(trainer.metrics),
@@ -71,7 +71,7 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
     trainer.active = keep
     learner, replay = trainer.learner, trainer.replay
     learner.stack.buffer.copy_(tensors["parameters"])
-    learner.optimizer.square.copy_(tensors["square"])
+    learner.optimizer.load(tensors["optimizer"])
     learner.n_updates, learner.episodes_at_sync = plain["n_updates"], plain["episodes_at_sync"]
     replay.size, replay.next = plain["replay_size"], plain["replay_next"]
     for name, field in tensors["replay"].items():

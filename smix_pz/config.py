@@ -21,12 +21,20 @@ class Hyperparameters:
 
     gamma: float = 0.99
     """Discount factor."""
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    """What steps the parameters; settings of the other one (``rms_*``, ``adam_*``) are refused."""
     learning_rate: float = 5e-4
-    """RMSprop's step size."""
-    rms_alpha: float = 0.99
-    """RMSprop's decay of the squared gradient."""
-    rms_eps: float = 1e-5
-    """Added to the root of the squared gradient."""
+    """The optimizer's step size."""
+    rms_alpha: float | None = None
+    """RMSprop's decay of the squared gradient; None: 0.99."""
+    rms_eps: float | None = None
+    """RMSprop: added to the root of the squared gradient; None: 1e-5."""
+    adam_beta1: float | None = None
+    """Adam's decay of the gradient; None: 0.9, PyTorch's default."""
+    adam_beta2: float | None = None
+    """Adam's decay of the squared gradient; None: 0.999, PyTorch's default."""
+    adam_eps: float | None = None
+    """Adam: added to the root of the squared gradient; None: 1e-8, PyTorch's default."""
     grad_clip: float = 10.0
     """Largest gradient norm of each run; longer gradients are scaled down to it."""
     batch_size: int = 32
@@ -59,8 +67,12 @@ class Hyperparameters:
     """Exploration from ``epsilon_steps`` on."""
     epsilon_steps: int = 50_000
     """Environment steps over which exploration falls linearly."""
+    agent_network: Literal["gru", "ff"] = "gru"
+    """The agents' network: with a memory (the paper's GRU), or feed-forward, of the newest observation alone."""
     hidden_dim: int = 64
     """Width of the agent network."""
+    image_encoder: Literal["auto", "cnn", "flat"] = "auto"
+    """How agents read image observations: a convolutional network, or as flat rows; auto: a CNN from 12 x 12 on."""
     mixing_embed_dim: int = 32
     """Width of the mixing network."""
     hypernet_layers: int = 1
@@ -97,6 +109,31 @@ class Hyperparameters:
                 f"buffer_size is {self.buffer_size}; it should hold at least one group, "
                 f"parallel_episodes = {self.parallel_episodes}"
             )
+        self.optimizer_settings()
+
+    def optimizer_settings(self) -> dict[str, float]:
+        """The optimizer's own settings by name, defaults where they are None.
+
+        Raises:
+            ValueError: a setting of the other optimizer is given.
+        """
+        for other, settings in OPTIMIZER_DEFAULTS.items():
+            for name in settings:
+                if other != self.optimizer and getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)!r}, but the optimizer is {self.optimizer}, which has no use "
+                        f"for it; its own settings are {', '.join(OPTIMIZER_DEFAULTS[self.optimizer])}"
+                    )
+        given = {name: getattr(self, name) for name in OPTIMIZER_DEFAULTS[self.optimizer]}
+        defaults = OPTIMIZER_DEFAULTS[self.optimizer]
+        return {name: defaults[name] if value is None else value for name, value in given.items()}
+
+
+# RMSprop: the paper's decay and its authors' eps. Adam: those of torch.optim.Adam.
+OPTIMIZER_DEFAULTS: Mapping[str, Mapping[str, float]] = {
+    "rmsprop": {"rms_alpha": 0.99, "rms_eps": 1e-5},
+    "adam": {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_eps": 1e-8},
+}
 
 
 @dataclass(frozen=True)
@@ -214,6 +251,10 @@ def _fraction(x: float) -> bool:
     return 0.0 <= x <= 1.0
 
 
+def _below_one(x: float) -> bool:
+    return 0.0 <= x < 1.0
+
+
 _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
     ("gamma", _fraction, "between 0 and 1"),
     ("td_lambda", _fraction, "between 0 (one step) and 1 (Monte-Carlo)"),
@@ -223,11 +264,14 @@ _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
     ("coma_epsilon_start", _fraction, "between 0 and 1"),
     ("coma_epsilon_finish", _fraction, "between 0 and 1"),
     ("rms_alpha", _fraction, "between 0 and 1"),
+    ("adam_beta1", _below_one, "from 0 to below 1"),
+    ("adam_beta2", _below_one, "from 0 to below 1"),
     *(
         (name, _positive, "greater than 0")
         for name in (
             "learning_rate",
             "rms_eps",
+            "adam_eps",
             "grad_clip",
             "batch_size",
             "parallel_episodes",

@@ -16,7 +16,8 @@ from smix_pz.names import check_name, nearest
 def test_defaults_are_the_papers() -> None:
     """Section VI-B, and what its authors' code adds."""
     c = TrainConfig()
-    assert (c.gamma, c.learning_rate, c.rms_alpha, c.rms_eps, c.grad_clip) == (0.99, 5e-4, 0.99, 1e-5, 10.0)
+    assert (c.gamma, c.optimizer, c.learning_rate, c.grad_clip) == (0.99, "rmsprop", 5e-4, 10.0)
+    assert c.optimizer_settings() == {"rms_alpha": 0.99, "rms_eps": 1e-5}
     assert (c.batch_size, c.parallel_episodes, c.updates_per_group, c.target_update_episodes) == (32, 4, 1, 200)
     assert (c.epsilon_start, c.epsilon_finish, c.epsilon_steps) == (1.0, 0.05, 50_000)
     assert (c.hidden_dim, c.mixing_embed_dim, c.hypernet_layers, c.parameter_sharing) == (64, 32, 1, True)
@@ -24,6 +25,17 @@ def test_defaults_are_the_papers() -> None:
     assert (c.qtran_opt_weight, c.qtran_nopt_weight, c.qtran_embed_dim) == (1.0, 0.1, 64)
     assert (c.coma_epsilon_start, c.coma_epsilon_finish, c.coma_epsilon_steps) == (0.5, 0.01, 100_000)
     assert c.coma_critic_dim == 128
+
+
+def test_optimizer_settings_are_the_chosen_ones() -> None:
+    """Adam's defaults are torch's."""
+    import torch
+
+    theirs = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).defaults
+    found = TrainConfig(optimizer="adam").optimizer_settings()
+    assert found == {"adam_beta1": theirs["betas"][0], "adam_beta2": theirs["betas"][1], "adam_eps": theirs["eps"]}
+    assert TrainConfig(optimizer="adam", adam_eps=1e-5).optimizer_settings() == {**found, "adam_eps": 1e-5}
+    assert TrainConfig(rms_alpha=0.5).optimizer_settings() == {"rms_alpha": 0.5, "rms_eps": 1e-5}
 
 
 def test_round_trip_through_json() -> None:
@@ -86,6 +98,12 @@ def test_config_is_frozen() -> None:
         ({"seeds": ["a"]}, TypeError, "seeds is 'a'"),
         ({"team_reward": "max"}, ValueError, "unknown team_reward 'max'; did you mean 'mean'"),
         ({"env_kwargs": [1]}, TypeError, "env_kwargs is"),
+        ({"optimizer": "adm"}, ValueError, "unknown optimizer 'adm'; did you mean 'adam'"),
+        ({"agent_network": "rnn"}, ValueError, "unknown agent_network 'rnn'.*known: ff, gru"),
+        ({"image_encoder": "conv"}, ValueError, "unknown image_encoder 'conv'"),
+        ({"optimizer": "adam", "rms_alpha": 0.99}, ValueError, "rms_alpha is 0.99, but the optimizer is adam.*adam_eps"),
+        ({"adam_beta1": 0.9}, ValueError, "adam_beta1 is 0.9, but the optimizer is rmsprop.*rms_alpha, rms_eps"),
+        ({"optimizer": "adam", "adam_beta2": 1.0}, ValueError, "adam_beta2 is 1.0; it should be from 0 to below 1"),
     ],
 )
 def test_mistakes_are_named(values: dict[str, Any], error: type[Exception], message: str) -> None:

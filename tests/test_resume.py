@@ -97,7 +97,12 @@ def test_killed_when_some_runs_have_left(whole: tuple[Path, TrainResult], tmp_pa
 
 @pytest.mark.parametrize(
     ("algorithm", "changes"),
-    [("qtran", {}), ("iql-r", {}), ("coma", {"buffer_size": None}), ("coma-r", {"coma_critic_dim": 6})],
+    [
+        ("qtran", {}),
+        ("iql-r", {"optimizer": "adam", "agent_network": "ff"}),
+        ("coma", {"buffer_size": None}),
+        ("coma-r", {"coma_critic_dim": 6, "coma_critic_update": "sequential", "optimizer": "adam"}),
+    ],
 )
 @pytest.mark.parametrize("groups", [1, 10, 25])
 def test_other_algorithms_resume(algorithm: str, changes: dict[str, Any], groups: int, tmp_path: Path) -> None:

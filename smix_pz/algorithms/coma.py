@@ -132,7 +132,6 @@ class COMALearner(Learner):
         Returns means over all steps of the episodes; grad_norm is the mean over gradient steps.
         """
         targets, inputs, edges = self._targets(batch, tree), _critic_inputs(batch, tree), tree.edges
-        square = self.optimizer.square
         found: list[tuple[Tensor, ...]] = []
         for t in range(batch.n_steps - 1, -1, -1):
             filled = batch.filled[:, :, t : t + 1]
@@ -145,11 +144,8 @@ class COMALearner(Learner):
             chosen = pick(self.critic(self.stack.params, *here), here[-1])
             taken = at_times(chosen, edges.index[:, :, t : t + 1] - start)
             loss = _mean((taken - targets[:, :, t : t + 1]).square(), filled)
-            # A run whose episodes have all ended takes no step, as if it were alone; its gradient is zero, but its
-            # statistics would fade.
-            kept = square[idle]
-            grad_norm = self._descend(loss, self.learned_by_update)
-            square[idle] = kept
+            # A run whose episodes have all ended takes no step, as if it were alone.
+            grad_norm = self._descend(loss, self.learned_by_update, idle)
             found.append((n_filled, loss.detach(), _mean(taken.detach(), filled), grad_norm))
         self.n_updates += 1
         counts, loss, q_taken, grad_norm = (torch.stack(values) for values in zip(*found, strict=True))

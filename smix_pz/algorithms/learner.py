@@ -13,7 +13,8 @@ from torch import Tensor
 from smix_pz.algorithms.agents import GRUAgent, Unrolled, node_inputs
 from smix_pz.algorithms.exploration import Exploration
 from smix_pz.algorithms.histories import HistoryTree, build_tree, build_trees, rows
-from smix_pz.algorithms.networks import Parameter, ParameterStack, RMSprop
+from smix_pz.algorithms.networks import Parameter, ParameterStack
+from smix_pz.algorithms.optimizers import make_optimizer
 from smix_pz.algorithms.returns import ReturnEstimator
 from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch, history_keys
@@ -44,7 +45,7 @@ class Learner(ABC):
     ) -> None:
         self.agent, self.state_dim, self.returns, self.hyper, self.device = agent, state_dim, returns, hyper, device
         self.stack = ParameterStack.draw({**agent.parameters(), **self.extra_parameters()}, rngs, device)
-        self.optimizer = RMSprop(self.stack, hyper.learning_rate, hyper.rms_alpha, hyper.rms_eps, hyper.grad_clip)
+        self.optimizer = make_optimizer(self.stack, hyper)
         self.n_updates = 0
         self.episodes_at_sync = 0
 
@@ -102,10 +103,13 @@ class Learner(ABC):
         self.n_updates += 1
         return {"loss": loss.detach(), "grad_norm": grad_norm, **metrics}
 
-    def _descend(self, loss: Tensor, prefix: str) -> Tensor:
-        """One step of every run's parameters of these names down its loss [R]; returns the gradient norms [R]."""
+    def _descend(self, loss: Tensor, prefix: str, idle: Tensor | None = None) -> Tensor:
+        """One step of every run's parameters of these names down its loss [R]; returns the gradient norms [R].
+
+        idle: bool [R], runs that take no step.
+        """
         self.stack.differentiate(loss.sum(), prefix)
-        return self.optimizer.step(self.stack, prefix)
+        return self.optimizer.step(self.stack, prefix, idle)
 
     def sync_target(self, episodes: int) -> bool:
         """Copy the online to the target network if it is time, given the episodes trained on so far."""

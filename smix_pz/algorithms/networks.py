@@ -40,7 +40,7 @@ def linear(params: Params, prefix: str, x: Tensor) -> Tensor:
 class ParameterStack:
     """The online and target parameters of R runs as one buffer [2, R, P], with a named view for each parameter.
 
-    Optimizer and target copies work on the buffer, a few operations whatever the number of parameters.
+    Optimizers and target copies work on the buffer, a few operations whatever the number of parameters.
 
     Attributes:
         online, target: [R, P] views of the buffer. grad: [R, P], see ``differentiate``.
@@ -93,6 +93,11 @@ class ParameterStack:
         assert start >= 0, (prefix, list(self.spec))
         return slice(start, end)
 
+    def members(self, prefix: str) -> slice:
+        """Which of ``spec`` have names that begin so."""
+        found = [index for index, name in enumerate(self.spec) if name.startswith(prefix)]
+        return slice(found[0], found[-1] + 1)
+
     def load(self, params: Params) -> None:
         """Take online and target parameters from tensors of the same names, each [R, ...]."""
         with torch.no_grad():
@@ -107,38 +112,6 @@ class ParameterStack:
     def select(self, keep: Tensor) -> ParameterStack:
         """A stack of the chosen runs only."""
         return ParameterStack(self.spec, self.buffer[:, keep].clone())
-
-
-class RMSprop:
-    """RMSprop over [R, P], with each run's gradient clipped by its own norm.
-
-    v <- alpha v + (1 - alpha) g^2;  p <- p - lr g / (sqrt(v) + eps), as torch.optim.RMSprop without momentum.
-    Parts that are stepped separately (an actor, a critic) are clipped separately.
-    """
-
-    def __init__(self, stack: ParameterStack, lr: float, alpha: float, eps: float, clip: float) -> None:
-        self.lr, self.alpha, self.eps, self.clip = lr, alpha, eps, clip
-        self.square = torch.zeros_like(stack.online)
-        self._scratch = torch.empty_like(stack.online)
-
-    def step(self, stack: ParameterStack, prefix: str = "") -> Tensor:
-        """Update every run's parameters of these names in place and return their gradient's norms [R]."""
-        part = stack.columns(prefix)
-        grad, square, scratch = stack.grad[:, part], self.square[:, part], self._scratch[:, part]
-        norm = torch.linalg.vector_norm(grad, dim=1)
-        # On a GPU, asking whether any norm is too long would cost more than the multiplication.
-        if grad.is_cuda or bool((norm > self.clip).any()):
-            grad.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0)[:, None])
-        square.mul_(self.alpha).addcmul_(grad, grad, value=1.0 - self.alpha)
-        # The floor, far below eps, keeps zeros out of the root, for which MKL takes several times as long.
-        torch.clamp(square, min=1e-30, out=scratch).sqrt_().add_(self.eps)
-        stack.online[:, part].addcdiv_(grad, scratch, value=-self.lr)
-        return norm
-
-    def select(self, keep: Tensor) -> None:
-        """Keep the chosen runs' statistics only."""
-        self.square = self.square[keep].clone()
-        self._scratch = torch.empty_like(self.square)
 
 
 def _uniform(rng: np.random.Generator, parameter: Parameter) -> np.ndarray:

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 
 import torch
-from oracle.dense import DenseNetworks
+from oracle.dense import DenseNetworks, torchs_optimizer
 from oracle.returns import lambda_sum
 from torch import Tensor, nn
 
@@ -74,10 +74,7 @@ class LoopCOMA:
         self.actor = DenseNetworks("none", hyper, *sizes).double()
         self.critic = LoopCritic(hyper, *sizes).double()
         self.target = copy.deepcopy(self.critic)
-        self.optimizers = [
-            torch.optim.RMSprop(net.parameters(), hyper.learning_rate, alpha=hyper.rms_alpha, eps=hyper.rms_eps)
-            for net in (self.critic, self.actor)
-        ]
+        self.optimizers = [torchs_optimizer(net, hyper) for net in (self.critic, self.actor)]
 
     def load(self, params: Mapping[str, Tensor]) -> None:
         """Online and target parameters."""

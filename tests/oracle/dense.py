@@ -178,6 +178,19 @@ def _turned(weight: Tensor) -> Tensor:
     return weight.T if weight.dim() == 2 else weight[None]
 
 
+def torchs_optimizer(module: nn.Module, hyper: Hyperparameters) -> torch.optim.Optimizer:
+    """PyTorch's own, with the settings' values or the defaults that the configuration's docstrings name."""
+
+    def or_else(value: float | None, default: float) -> float:
+        return default if value is None else value
+
+    if hyper.optimizer == "adam":
+        betas = or_else(hyper.adam_beta1, 0.9), or_else(hyper.adam_beta2, 0.999)
+        return torch.optim.Adam(module.parameters(), hyper.learning_rate, betas, or_else(hyper.adam_eps, 1e-8))
+    alpha, eps = or_else(hyper.rms_alpha, 0.99), or_else(hyper.rms_eps, 1e-5)
+    return torch.optim.RMSprop(module.parameters(), hyper.learning_rate, alpha=alpha, eps=eps)
+
+
 class DenseLearner:
     """One run's learner, of the value kind or QTRAN by the algorithm's mixer."""
 
@@ -188,9 +201,7 @@ class DenseLearner:
         sizes = (shape["n_agents"], shape["n_actions"], shape["obs_dim"], shape["state_dim"])
         self.online = DenseNetworks(algorithm.mixer, hyper, *sizes).to(dtype)
         self.target = copy.deepcopy(self.online)
-        self.optimizer = torch.optim.RMSprop(
-            self.online.parameters(), hyper.learning_rate, alpha=hyper.rms_alpha, eps=hyper.rms_eps
-        )
+        self.optimizer = torchs_optimizer(self.online, hyper)
 
     def load(self, params: Mapping[str, Tensor]) -> None:
         """Online and target parameters."""
