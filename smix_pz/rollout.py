@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.agents import Agent
 from smix_pz.algorithms.exploration import Behaviour, floored, log_softmax
 from smix_pz.algorithms.networks import Params
 from smix_pz.envs import TeamSpec, TeamVectorEnv
@@ -46,7 +46,7 @@ class Collector:
         self,
         env: TeamVectorEnv,
         spec: TeamSpec,
-        agent: GRUAgent,
+        agent: Agent,
         n_runs: int,
         device: torch.device,
         behaviour: Behaviour = "epsilon-greedy",

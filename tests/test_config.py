@@ -101,7 +101,7 @@ def test_config_is_frozen() -> None:
         ({"optimizer": "adm"}, ValueError, "unknown optimizer 'adm'; did you mean 'adam'"),
         ({"agent_network": "rnn"}, ValueError, "unknown agent_network 'rnn'.*known: ff, gru"),
         ({"image_encoder": "conv"}, ValueError, "unknown image_encoder 'conv'"),
-        ({"optimizer": "adam", "rms_alpha": 0.99}, ValueError, "rms_alpha is 0.99, but the optimizer is adam.*adam_eps"),
+        ({"optimizer": "adam", "rms_alpha": 0.9}, ValueError, "rms_alpha is 0.9, but the optimizer is adam.*adam_eps"),
         ({"adam_beta1": 0.9}, ValueError, "adam_beta1 is 0.9, but the optimizer is rmsprop.*rms_alpha, rms_eps"),
         ({"optimizer": "adam", "adam_beta2": 1.0}, ValueError, "adam_beta2 is 1.0; it should be from 0 to below 1"),
     ],

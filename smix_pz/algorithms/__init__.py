@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.agents import make_agent
 from smix_pz.algorithms.coma import COMALearner
 from smix_pz.algorithms.learner import Learner
 from smix_pz.algorithms.mixers import MIXERS
@@ -41,6 +41,11 @@ class Algorithm:
     returns: ReturnEstimator
     buffer_size: int
     summary: str
+
+    @property
+    def uses_state(self) -> bool:
+        """Whether anything reads the state; without a mixer, and in a plain sum, nothing does."""
+        return self.mixer not in ("none", "sum")
 
 
 _BASELINE_REPLAY, _SMIX_REPLAY = 5000, 1500
@@ -192,17 +197,23 @@ def make_learner(
     n_actions: int,
     obs_dim: int,
     state_dim: int,
+    obs_image: tuple[int, int, int] | None = None,
+    obs_scale: float = 1.0,
     hyper: Hyperparameters,
     rngs: Sequence[np.random.Generator],
     device: torch.device,
 ) -> Learner:
     """The learner of an algorithm for a team of this shape, one run for each generator.
 
+    obs_image: shape of the observations if they are images; obs_scale: factor on them.
+
     Raises:
-        ValueError: an expected value over more joint actions than can be summed.
+        ValueError: an expected value over more joint actions than can be summed; a CNN where there are no images.
     """
     _check_expectation(algorithm, hyper, n_agents, n_actions)
-    agent = GRUAgent(obs_dim, n_agents, n_actions, hyper.hidden_dim, hyper.parameter_sharing)
+    agent = make_agent(
+        hyper, n_agents=n_agents, n_actions=n_actions, obs_dim=obs_dim, obs_image=obs_image, obs_scale=obs_scale
+    )
     if algorithm.mixer in _OWN_LEARNERS:
         return _OWN_LEARNERS[algorithm.mixer](agent, state_dim, algorithm.returns, hyper, rngs, device)
     check_name("mixer", algorithm.mixer, MIXERS)

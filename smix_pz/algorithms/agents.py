@@ -1,23 +1,34 @@
-"""The agent network: fc, ReLU, GRU, fc (SMIX paper, section VI-B), for acting and for learning.
+"""The agents' networks, for acting and for learning: with a memory (the paper's), or without.
 
-Its input is the agent's observation, its last action (one-hot, zeros at the start) and its identity (one-hot).
-Acting advances one step; learning unrolls a whole tree of histories. Both use the same parameters and the same cell.
+* ``gru``: fc, ReLU, GRU, fc (SMIX paper, section VI-B).
+* ``ff``: fc, ReLU, fc, ReLU, fc. It sees the newest observation and the last action alone, so what it learns is a
+  function of these; its second layer takes the GRU's place wherever something reads hidden states (QTRAN).
 
-Shapes: ``R`` runs, ``M`` histories, ``N`` agents, ``A`` actions, ``O`` observation, ``H`` hidden.
+The input is the agent's observation (behind an encoder, if it is an image), its last action (one-hot, zeros at the
+start) and its identity (one-hot). Acting advances one step; learning unrolls a whole tree of histories. Both use the
+same parameters and the same layers.
+
+To add a network: a subclass of ``Agent`` with its core's three functions, a row in ``AGENTS``, and its layers in
+``deploy``.
+
+Shapes: ``R`` runs, ``M`` histories, ``N`` agents, ``A`` actions, ``O`` observation, ``F`` features, ``H`` hidden.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from smix_pz.algorithms.encoders import Encoder, FlatEncoder, ImageEncoder, choose_image
 from smix_pz.algorithms.histories import Distinct, HistoryTree, rows
 from smix_pz.algorithms.networks import Parameter, Params, linear, linear_parameters
+from smix_pz.config import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -32,35 +43,58 @@ class Unrolled:
 
 
 @dataclass(frozen=True)
-class GRUAgent:
-    """Description of the agent network of one run.
+class Agent(ABC):
+    """Description of the agents' network of one run.
 
     Attributes:
         parameter_sharing: one network for all agents (the paper's choice), or one for each.
+        obs_image: shape of the observations, three numbers, if a CNN is to read them; None: they are read as flat rows.
+        obs_scale: factor on the observations.
     """
+
+    network: ClassVar[str]  # its name in AGENTS
 
     obs_dim: int
     n_agents: int
     n_actions: int
     hidden_dim: int = 64
     parameter_sharing: bool = True
+    obs_image: tuple[int, int, int] | None = None
+    obs_scale: float = 1.0
+
+    @abstractmethod
+    def core_parameters(self) -> dict[str, Parameter]:
+        """One network's parameters behind the encoder."""
+
+    @abstractmethod
+    def _advance(self, params: Params, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: x [G, L, I], hidden [G, L, H] -> (values [G, L, A], hidden [G, L, H])."""
+
+    @abstractmethod
+    def _unroll(
+        self, params: Params, both: Params, x: Tensor, target_x: Tensor, tree: HistoryTree
+    ) -> tuple[Tensor, ...]:
+        """x, target_x [G, L, I] -> the four tensors of ``Unrolled``, folded: [G, L, A] or [G, L, H]."""
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What reads the observations."""
+        return self.make_encoder("agent")
+
+    def make_encoder(self, prefix: str) -> Encoder:
+        """An encoder of the observations whose parameters' names begin so."""
+        if self.obs_image is None:
+            return FlatEncoder(self.obs_dim, self.obs_scale)
+        return ImageEncoder(self.obs_image, self.obs_scale, prefix)
 
     @property
     def input_dim(self) -> int:
-        """Observation, last action and agent id."""
-        return self.obs_dim + self.n_actions + self.n_agents
+        """Features of the observation, last action and agent id."""
+        return self.encoder.width + self.n_actions + self.n_agents
 
     def parameters(self) -> dict[str, Parameter]:
         """What one run's network learns."""
-        h = self.hidden_dim
-        one = {
-            **linear_parameters("agent.fc_in", self.input_dim, h),
-            "agent.gru_x.weight": Parameter((h, 3 * h), h),
-            "agent.gru_x.bias": Parameter((1, 3 * h), h),
-            "agent.gru_h.weight": Parameter((h, 3 * h), h),
-            "agent.gru_h.bias": Parameter((1, 3 * h), h),
-            **linear_parameters("agent.fc_out", h, self.n_actions),
-        }
+        one = {**self.encoder.parameters(), **self.core_parameters()}
         if self.parameter_sharing:
             return one
         return {name: Parameter((self.n_agents, *p.shape), p.fan_in) for name, p in one.items()}
@@ -69,11 +103,11 @@ class GRUAgent:
         """[R, B, N, H] of zeros."""
         return torch.zeros(n_runs, n_episodes, self.n_agents, self.hidden_dim, device=device)
 
-    def inputs(self, obs: Tensor, last_actions: Tensor) -> Tensor:
-        """obs [R, M, N, O], last_actions [R, M, N] (-1 before the first) -> [R, M, N, O + A + N]."""
-        one_hot, ids = _tables(self.n_actions, self.n_agents, obs.device)
+    def inputs(self, features: Tensor, last_actions: Tensor) -> Tensor:
+        """features [R, M, N, F], last_actions [R, M, N] (-1 before the first) -> [R, M, N, F + A + N]."""
+        one_hot, ids = _tables(self.n_actions, self.n_agents, features.device)
         last = one_hot.index_select(0, last_actions.flatten() + 1).unflatten(0, last_actions.shape)
-        return torch.cat((obs, last, ids.expand(*obs.shape[:2], -1, -1)), dim=-1)
+        return torch.cat((features, last, ids.expand(*features.shape[:2], -1, -1)), dim=-1)
 
     def step(self, params: Params, obs: Tensor, last_actions: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step of acting, without gradient.
@@ -82,11 +116,7 @@ class GRUAgent:
         """
         with torch.no_grad():
             params = self._fold_params(params)
-            x = linear(params, "agent.fc_in", self._fold(self.inputs(obs, last_actions))).relu_()
-            h = self._fold(hidden)
-            gates, new = _gates(linear(params, "agent.gru_x", x), linear(params, "agent.gru_h", h))
-            h = torch.addcmul(new, gates[..., self.hidden_dim :], h - new)
-            q = linear(params, "agent.fc_out", h)
+            q, h = self._advance(params, self._read(params, obs, last_actions), self._fold(hidden))
         return self._unfold(q, obs.shape), self._unfold(h, obs.shape)
 
     def unroll(self, params: Params, both: Params, obs: Tensor, last_actions: Tensor, tree: HistoryTree) -> Unrolled:
@@ -97,17 +127,17 @@ class GRUAgent:
             both: views of the online and the target parameters, with a leading 2R.
             obs: [R, M, N, O] at the nodes; last_actions: [R, M, N].
         """
-        inputs = self._fold(self.inputs(obs, last_actions))
-        per_node = self.n_agents if self.parameter_sharing else 1
-        parents = tree.parents
-        if not self.parameter_sharing:
-            parents = tuple(p.repeat_interleave(self.n_agents, dim=0) for p in parents)
         params, both = self._fold_params(params), self._fold_params(both)
-        outputs = _UnrollTree.apply(
-            inputs, {name: p.detach() for name, p in both.items()}, tree.nodes.bounds, parents, per_node,
-            *(params[name] for name in _AGENT_PARAMETERS),
-        )  # fmt: skip
-        return Unrolled(*(self._unfold(x, obs.shape) for x in outputs))
+        x = target_x = self._read(params, obs, last_actions)
+        if self.encoder.parameters():
+            with torch.no_grad():
+                target_x = self._read(_target(both), obs, last_actions)
+        return Unrolled(*(self._unfold(y, obs.shape) for y in self._unroll(params, both, x, target_x, tree)))
+
+    def _read(self, params: Params, obs: Tensor, last_actions: Tensor) -> Tensor:
+        """The core's folded input [G, L, I]."""
+        features = self._unfold(self.encoder(params, self._fold(obs)), obs.shape)
+        return self._fold(self.inputs(features, last_actions))
 
     # Shared parameters: all agents are rows of one product. Own parameters: (run, agent) is the stack.
 
@@ -125,10 +155,112 @@ class GRUAgent:
     def _fold_params(self, params: Params) -> Params:
         if self.parameter_sharing:
             return params
-        return {name: params[name].flatten(0, 1) for name in _AGENT_PARAMETERS}
+        return {name: params[name].flatten(0, 1) for name in self._names}
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.parameters())
 
 
-_AGENT_PARAMETERS = tuple(GRUAgent(1, 1, 1).parameters())
+@dataclass(frozen=True)
+class GRUAgent(Agent):
+    """The paper's network: fc, ReLU, GRU, fc."""
+
+    network: ClassVar[str] = "gru"
+
+    def core_parameters(self) -> dict[str, Parameter]:
+        """Of one network."""
+        h = self.hidden_dim
+        return {
+            **linear_parameters("agent.fc_in", self.input_dim, h),
+            "agent.gru_x.weight": Parameter((h, 3 * h), h),
+            "agent.gru_x.bias": Parameter((1, 3 * h), h),
+            "agent.gru_h.weight": Parameter((h, 3 * h), h),
+            "agent.gru_h.bias": Parameter((1, 3 * h), h),
+            **linear_parameters("agent.fc_out", h, self.n_actions),
+        }
+
+    def _advance(self, params: Params, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        x = linear(params, "agent.fc_in", x).relu_()
+        gates, new = _gates(linear(params, "agent.gru_x", x), linear(params, "agent.gru_h", hidden))
+        hidden = torch.addcmul(new, gates[..., self.hidden_dim :], hidden - new)
+        return linear(params, "agent.fc_out", hidden), hidden
+
+    def _unroll(
+        self, params: Params, both: Params, x: Tensor, target_x: Tensor, tree: HistoryTree
+    ) -> tuple[Tensor, ...]:
+        per_node = self.n_agents if self.parameter_sharing else 1
+        parents = tree.parents
+        if not self.parameter_sharing:
+            parents = tuple(p.repeat_interleave(self.n_agents, dim=0) for p in parents)
+        outputs: tuple[Tensor, ...] = _UnrollTree.apply(
+            x, target_x, {name: p.detach() for name, p in both.items()}, tree.nodes.bounds, parents, per_node,
+            *(params[name] for name in _GRU_PARAMETERS),
+        )  # fmt: skip
+        return outputs
+
+
+@dataclass(frozen=True)
+class FeedForwardAgent(Agent):
+    """fc, ReLU, fc, ReLU, fc: the GRU's place is taken by a layer of the same width, and there is no memory."""
+
+    network: ClassVar[str] = "ff"
+
+    def core_parameters(self) -> dict[str, Parameter]:
+        """Of one network."""
+        h = self.hidden_dim
+        return {
+            **linear_parameters("agent.fc_in", self.input_dim, h),
+            **linear_parameters("agent.fc_hidden", h, h),
+            **linear_parameters("agent.fc_out", h, self.n_actions),
+        }
+
+    def _advance(self, params: Params, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return self._layers(params, x)
+
+    def _unroll(
+        self, params: Params, both: Params, x: Tensor, target_x: Tensor, tree: HistoryTree
+    ) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            of_target = self._layers(_target(both), target_x)
+        return *self._layers(params, x), *of_target
+
+    def _layers(self, params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = linear(params, "agent.fc_in", x).relu()
+        x = linear(params, "agent.fc_hidden", x).relu()
+        return linear(params, "agent.fc_out", x), x
+
+
+AGENTS: dict[str, type[Agent]] = {agent.network: agent for agent in (GRUAgent, FeedForwardAgent)}
+
+
+def make_agent(
+    hyper: Hyperparameters,
+    *,
+    n_agents: int,
+    n_actions: int,
+    obs_dim: int,
+    obs_image: tuple[int, int, int] | None = None,
+    obs_scale: float = 1.0,
+) -> Agent:
+    """The agents' network that the settings name, for a team of this shape.
+
+    obs_image: shape of the observations if all agents see images of one shape. obs_scale: factor on observations.
+
+    Raises:
+        ValueError: the settings ask for a CNN where there is nothing for it to read.
+    """
+    image = choose_image(hyper.image_encoder, obs_image)
+    kind = AGENTS[hyper.agent_network]
+    return kind(obs_dim, n_agents, n_actions, hyper.hidden_dim, hyper.parameter_sharing, image, obs_scale)
+
+
+_GRU_PARAMETERS = tuple(GRUAgent(1, 1, 1).core_parameters())
+
+
+def _target(both: Params) -> Params:
+    """The second half of the stack."""
+    return {name: p[p.shape[0] // 2 :] for name, p in both.items()}
 
 
 def node_inputs(obs: Tensor, actions: Tensor, nodes: Distinct) -> tuple[Tensor, Tensor]:
@@ -162,7 +294,7 @@ def _gates(gates_x: Tensor, gates_h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _UnrollTree(torch.autograd.Function):
-    """The agent network along the paths of a tree, with its gradient written out.
+    """The GRU's network along the paths of a tree, with its gradient written out.
 
     Written out because this is the hot loop on small networks: autograd's own graph of it records several times as
     many operations, and the target network would need a second pass. The tests compare values and gradients with
@@ -173,16 +305,17 @@ class _UnrollTree(torch.autograd.Function):
     def forward(
         ctx: Any,
         inputs: Tensor,
+        target_inputs: Tensor,
         both: Params,
         bounds: tuple[int, ...],
         parents: tuple[Tensor, ...],
         per_node: int,
         *online: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """inputs [G, L, I], L = M * per_node -> (q [G, L, A], hidden [G, L, H]) online, and the same of the target."""
+        """inputs, target_inputs [G, L, I], L = M * per_node -> (q [G, L, A], hidden [G, L, H]) of each."""
         stack, n_rows, _ = inputs.shape
         n_nodes, n = n_rows // per_node, both["agent.gru_h.weight"].shape[1]
-        x = linear(both, "agent.fc_in", inputs.repeat(2, 1, 1)).relu_()
+        x = linear(both, "agent.fc_in", torch.cat((inputs, target_inputs))).relu_()
         gates_x = linear(both, "agent.gru_x", x)
         hidden = inputs.new_empty(2 * stack, n_rows, n)
         # What the gradient needs of each time, online rows only.
@@ -214,9 +347,9 @@ class _UnrollTree(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of the online parameters, in the order of _AGENT_PARAMETERS."""
+        """Gradients of the online inputs, if they are asked for, and parameters, in the order of _GRU_PARAMETERS."""
         inputs, x, hidden, *online = ctx.saved_tensors
-        params = dict(zip(_AGENT_PARAMETERS, online, strict=True))
+        params = dict(zip(_GRU_PARAMETERS, online, strict=True))
         d_q, d_outside = grads[0], grads[1]
         n = hidden.shape[-1]
         per_node, lengths = ctx.per_node, ctx.lengths
@@ -244,8 +377,9 @@ class _UnrollTree(torch.autograd.Function):
         d_gates_x = torch.cat((d_gates_h[..., : 2 * n], d_hidden * to_new), dim=-1)
         d_x = _times_transposed(d_gates_x, params["agent.gru_x.weight"]).mul_(x > 0)
         d_out = (None, None) if d_q is None else _linear_gradients(hidden, d_q)
+        d_inputs = _times_transposed(d_x, params["agent.fc_in.weight"]) if ctx.needs_input_grad[0] else None
         return (
-            None, None, None, None, None,
+            d_inputs, None, None, None, None, None,
             *_linear_gradients(inputs, d_x),
             *_linear_gradients(x, d_gates_x),
             *_linear_gradients(before, d_gates_h),

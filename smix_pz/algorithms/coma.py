@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from smix_pz.algorithms.agents import GRUAgent, node_inputs
+from smix_pz.algorithms.agents import Agent, node_inputs
+from smix_pz.algorithms.encoders import Encoder
 from smix_pz.algorithms.exploration import Exploration, floored, log_floored, log_softmax
 from smix_pz.algorithms.histories import HistoryTree, build_tree, rows
 from smix_pz.algorithms.learner import Learner, at_entries, at_times, pick
@@ -40,7 +41,10 @@ class CounterfactualCritic:
     """A feed-forward network (two hidden layers, ReLU) of one agent's view of the joint action, shared by all agents.
 
     Its input is the state, the agent's observation and identity, the last joint action and the other agents' actions
-    (one-hot; zeros for the last one at the start, and for the agent's own).
+    (one-hot; zeros for the last one at the start, and for the agent's own). Images are read by a CNN of its own.
+
+    Attributes:
+        encoder: what reads the observations; None: they are read as they are.
     """
 
     n_agents: int
@@ -48,13 +52,16 @@ class CounterfactualCritic:
     obs_dim: int
     state_dim: int
     hidden_dim: int = 128
+    encoder: Encoder | None = None
 
     def parameters(self) -> dict[str, Parameter]:
-        """The first layer in one piece for each kind of input, then the others."""
+        """The encoder, the first layer in one piece for each kind of input, then the others."""
         joint, h = self.n_agents * self.n_actions, self.hidden_dim
-        widths = {"obs": self.obs_dim, "id": self.n_agents, "last": joint, "others": joint}
+        obs_width = self.obs_dim if self.encoder is None else self.encoder.width
+        widths = {"obs": obs_width, "id": self.n_agents, "last": joint, "others": joint}
         n_in = self.state_dim + sum(widths.values())
         return {
+            **({} if self.encoder is None else self.encoder.parameters()),
             "critic.state.weight": Parameter((self.state_dim, h), n_in),
             "critic.state.bias": Parameter((1, h), n_in),
             **{f"critic.{name}.weight": Parameter((width, h), n_in) for name, width in widths.items()},
@@ -68,15 +75,18 @@ class CounterfactualCritic:
         state [R, L, S], obs [R, L, N, O], last_actions [R, L, N] (-1 before the first), actions [R, L, N] ->
         [R, L, N, A].
         """
+        features = obs.flatten(1, 2)
+        if self.encoder is not None:
+            features = self.encoder(params, features)
         # Split up, the first layer never sees the long vectors that all agents share.
-        last = one_hot(last_actions + 1, self.n_actions + 1)[..., 1:].flatten(2).to(obs.dtype)
+        last = one_hot(last_actions + 1, self.n_actions + 1)[..., 1:].flatten(2).to(features.dtype)
         team = linear(params, "critic.state", state) + torch.bmm(last, params["critic.last.weight"])
-        own = torch.bmm(obs.flatten(1, 2), params["critic.obs.weight"]).unflatten(1, obs.shape[1:3])
+        own = torch.bmm(features, params["critic.obs.weight"]).unflatten(1, obs.shape[1:3])
         place = torch.arange(self.n_agents, device=obs.device) * self.n_actions
         of_each = rows(params["critic.others.weight"], (actions.long() + place).flatten(1)).unflatten(
             1, actions.shape[1:]
         )
-        not_self = 1.0 - torch.eye(self.n_agents, dtype=obs.dtype, device=obs.device)
+        not_self = 1.0 - torch.eye(self.n_agents, dtype=features.dtype, device=obs.device)
         x = team[:, :, None] + own + params["critic.id.weight"][:, None] + torch.matmul(not_self, of_each)
         x = linear(params, "critic.fc2", x.flatten(1, 2).relu()).relu()
         return linear(params, "critic.fc3", x).unflatten(1, actions.shape[1:])
@@ -89,15 +99,16 @@ class COMALearner(Learner):
 
     def __init__(
         self,
-        agent: GRUAgent,
+        agent: Agent,
         state_dim: int,
         returns: ReturnEstimator,
         hyper: Hyperparameters,
         rngs: Sequence[np.random.Generator],
         device: torch.device,
     ) -> None:
+        encoder = agent.make_encoder("critic")
         self.critic = CounterfactualCritic(
-            agent.n_agents, agent.n_actions, agent.obs_dim, state_dim, hyper.coma_critic_dim
+            agent.n_agents, agent.n_actions, agent.obs_dim, state_dim, hyper.coma_critic_dim, encoder
         )
         super().__init__(agent, state_dim, returns, hyper, rngs, device)
 

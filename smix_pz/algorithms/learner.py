@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smix_pz.algorithms.agents import GRUAgent, Unrolled, node_inputs
+from smix_pz.algorithms.agents import Agent, Unrolled, node_inputs
 from smix_pz.algorithms.exploration import Exploration
 from smix_pz.algorithms.histories import HistoryTree, build_tree, build_trees, rows
 from smix_pz.algorithms.networks import Parameter, ParameterStack
@@ -36,7 +36,7 @@ class Learner(ABC):
 
     def __init__(
         self,
-        agent: GRUAgent,
+        agent: Agent,
         state_dim: int,
         returns: ReturnEstimator,
         hyper: Hyperparameters,

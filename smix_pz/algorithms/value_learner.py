@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.agents import Agent
 from smix_pz.algorithms.histories import HistoryTree
 from smix_pz.algorithms.learner import masked_mean, pick
 from smix_pz.algorithms.mixers import MIXERS
@@ -27,7 +27,7 @@ class ValueLearner(QLearner):
 
     def __init__(
         self,
-        agent: GRUAgent,
+        agent: Agent,
         state_dim: int,
         mixer: str,
         returns: ReturnEstimator,

@@ -11,6 +11,7 @@ from oracle.batches import random_batch
 
 from smix_pz.algorithms import ALGORITHMS, ESTIMATORS, make_learner, resolve
 from smix_pz.algorithms.coma import COMALearner, CounterfactualCritic
+from smix_pz.algorithms.encoders import FlatEncoder
 from smix_pz.algorithms.mixers import MIXERS, MonotonicMixer
 from smix_pz.algorithms.qtran import QTRANLearner
 from smix_pz.algorithms.returns import ReturnEstimator
@@ -72,7 +73,7 @@ def test_learner_is_the_rows(name: str) -> None:
         assert isinstance(learner, QTRANLearner)
     elif row.mixer == "counterfactual":
         assert isinstance(learner, COMALearner)
-        assert learner.critic == CounterfactualCritic(2, 3, 3, 4, 9)
+        assert learner.critic == CounterfactualCritic(2, 3, 3, 4, 9, FlatEncoder(3))
     else:
         assert isinstance(learner, ValueLearner)
         assert learner.mixer == MIXERS[row.mixer](2, 4, 7, 2)
