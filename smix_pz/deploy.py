@@ -7,7 +7,7 @@ needs nothing of this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.agents import Agent
+from smix_pz.algorithms.encoders import ImageEncoder
 from smix_pz.envs.checks import nearest
 from smix_pz.envs.foreign import ActionReader, ObservationReader
 from smix_pz.files import atomic_path
@@ -28,32 +29,25 @@ OUTPUTS = ("action", "next_hidden", "q")
 
 
 class AgentNetwork(nn.Module):
-    """The agents' network: fc, ReLU, GRU, fc (SMIX paper, section VI-B), one row for each agent that acts.
+    """The agents' network, one row for each agent that acts: encoder, fc, ReLU, GRU or fc and ReLU, fc.
 
-    Rows are independent: any number of them, of any agents, in any order.
+    Rows are independent: any number of them, of any agents, in any order. See `smix_pz.algorithms.agents`.
 
     Args:
         agent: description of the network.
         params: name -> tensor, as in `Policy.params`.
     """
 
-    fc_in_weight: Tensor
-    fc_in_bias: Tensor
-    gru_x_weight: Tensor
-    gru_x_bias: Tensor
-    gru_h_weight: Tensor
-    gru_h_bias: Tensor
-    fc_out_weight: Tensor
-    fc_out_bias: Tensor
-
-    def __init__(self, agent: GRUAgent, params: Mapping[str, Tensor]) -> None:
+    def __init__(self, agent: Agent, params: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.n_agents, self.n_actions, self.hidden_dim = agent.n_agents, agent.n_actions, agent.hidden_dim
         self.obs_dim, self.shared = agent.obs_dim, agent.parameter_sharing
-        for layer in ("fc_in", "gru_x", "gru_h", "fc_out"):
-            for part in ("weight", "bias"):
-                value = params[f"agent.{layer}.{part}"].detach().clone()
-                self.register_buffer(f"{layer}_{part}", value[None] if agent.parameter_sharing else value)
+        self.core = CORES[agent.network]
+        self.encoder = agent.encoder if isinstance(agent.encoder, ImageEncoder) else None
+        self.obs_scale = agent.obs_scale
+        for name in agent.parameters():
+            value = params[name].detach().clone()
+            self.register_buffer(_buffer(name), value[None] if agent.parameter_sharing else value)
 
     def forward(
         self, obs: Tensor, last_action: Tensor, agent: Tensor, hidden: Tensor, mask: Tensor
@@ -61,9 +55,10 @@ class AgentNetwork(nn.Module):
         """One step of M agents.
 
         Args:
-            obs: float32 [M, O], padded with zeros where an agent's own are fewer. last_action: int64 [M], -1 at an
+            obs: float32 [M, O], padded with zeros where an agent's own are fewer; images flat, as their space has
+                them, with pixels as they come. last_action: int64 [M], -1 at an
                 episode's first step. agent: int64 [M], which agent each row is, 0 to N - 1. hidden: float32 [M, H],
-                zeros at the first step. mask: bool [M, A], the legal actions.
+                zeros at the first step (a network without a memory ignores it). mask: bool [M, A], the legal actions.
 
         Returns:
             (greedy legal actions int64 [M], hidden float32 [M, H] for the next step, values float32 [M, A]).
@@ -72,18 +67,53 @@ class AgentNetwork(nn.Module):
         # -1 gives zeros: the class -1 + 1 = 0 is cut off.
         last = nn.functional.one_hot(last_action + 1, self.n_actions + 1)[:, 1:].to(obs.dtype)
         identity = nn.functional.one_hot(agent, self.n_agents).to(obs.dtype)
-        x = torch.cat((obs, last, identity), dim=1)
-        x = _rows(x, self.fc_in_weight, self.fc_in_bias, which).relu()
-        gates_x = _rows(x, self.gru_x_weight, self.gru_x_bias, which)
-        gates_h = _rows(hidden, self.gru_h_weight, self.gru_h_bias, which)
-        n = self.hidden_dim
-        reset = torch.sigmoid(gates_x[:, :n] + gates_h[:, :n])
-        update = torch.sigmoid(gates_x[:, n : 2 * n] + gates_h[:, n : 2 * n])
-        new = torch.tanh(gates_x[:, 2 * n :] + reset * gates_h[:, 2 * n :])
-        hidden = new + update * (hidden - new)
-        q = _rows(hidden, self.fc_out_weight, self.fc_out_bias, which)
+        x = torch.cat((self._read(obs, which), last, identity), dim=1)
+        x = self.layer("fc_in", x, which).relu()
+        hidden = self.core(self, x, hidden, which)
+        q = self.layer("fc_out", hidden, which)
         action = torch.where(mask, q, torch.full_like(q, -torch.inf)).argmax(1)
         return action, hidden, q
+
+    def layer(self, name: str, x: Tensor, which: Tensor) -> Tensor:
+        """x [M, I] through the linear layer of that name, row m by the network `which[m]`: [M, O]."""
+        return _rows(x, self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias"), which)
+
+    def _read(self, obs: Tensor, which: Tensor) -> Tensor:
+        """obs [M, O] -> features [M, F]."""
+        x = obs * self.obs_scale
+        if self.encoder is None:
+            return x
+        x = self.encoder.channels_in_front(x)
+        n_networks = 1
+        for index, layer in enumerate(self.encoder.layers):
+            # Every network looks at every row, side by side in one grouped convolution; the right one is taken below.
+            weight, bias = self.get_buffer(f"conv{index}_weight"), self.get_buffer(f"conv{index}_bias")
+            x = nn.functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), layer.stride, groups=n_networks).relu()
+            n_networks = len(weight)
+        features = x.unflatten(1, (n_networks, -1)).flatten(2)  # [M, networks, F]
+        return features.gather(1, which[:, None, None].expand(-1, 1, features.shape[2]))[:, 0]
+
+
+def _gru(network: AgentNetwork, x: Tensor, hidden: Tensor, which: Tensor) -> Tensor:
+    gates_x, gates_h = network.layer("gru_x", x, which), network.layer("gru_h", hidden, which)
+    n = network.hidden_dim
+    reset = torch.sigmoid(gates_x[:, :n] + gates_h[:, :n])
+    update = torch.sigmoid(gates_x[:, n : 2 * n] + gates_h[:, n : 2 * n])
+    new = torch.tanh(gates_x[:, 2 * n :] + reset * gates_h[:, 2 * n :])
+    return new + update * (hidden - new)
+
+
+def _feed_forward(network: AgentNetwork, x: Tensor, hidden: Tensor, which: Tensor) -> Tensor:
+    return network.layer("fc_hidden", x, which).relu()
+
+
+# Agent.network -> from x and hidden [M, H] to the next hidden [M, H].
+CORES: Mapping[str, Callable[[AgentNetwork, Tensor, Tensor, Tensor], Tensor]] = {"gru": _gru, "ff": _feed_forward}
+
+
+def _buffer(name: str) -> str:
+    """agent.fc_in.weight -> fc_in_weight."""
+    return name.removeprefix("agent.").replace(".", "_")
 
 
 def _rows(x: Tensor, weight: Tensor, bias: Tensor, which: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Observations exist at ``T+1`` times, transitions at ``T``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -18,8 +19,9 @@ class EpisodeBatch:
     """Whole episodes of every run, padded at the end to ``T`` transitions.
 
     Attributes:
-        obs: [R, B, T+1, N, O] float32. Agent id and last action are added by the agent network, not stored.
-        state: [R, B, T+1, S] float32.
+        obs: [R, B, T+1, N, O] float32, images of uint8 as uint8. Agent id and last action are added by the agent
+            network, not stored.
+        state: [R, B, T+1, S] float32; S is 0 where nothing reads it (IQL, VDN).
         avail_actions: [R, B, T+1, N, A] bool; an absent agent has exactly one legal placeholder.
         actions: [R, B, T+1, N] integer; the one at an episode's last observation is chosen, not executed:
             a truncated episode bootstraps from it.
@@ -79,20 +81,16 @@ def history_keys(obs: Tensor, state: Tensor, avail_actions: Tensor, actions: Ten
     unlike histories share one with probability 2^-64, about 3e-17 for a batch of 32 episodes.)
 
     Args:
-        obs: [..., T+1, N, O] float32; state: [..., T+1, S] float32; avail_actions: [..., T+1, N, A] bool;
+        obs: [..., T+1, N, O] float32 or uint8; state: [..., T+1, S] float32; avail_actions: [..., T+1, N, A] bool;
         actions: [..., T+1, N] integer.
     """
     lead = state.shape[:-1]
     n_times = lead[-1]
-    seen = torch.cat(
-        (
-            obs.reshape(*lead, -1).view(torch.int32),
-            state.contiguous().view(torch.int32),
-            avail_actions.reshape(*lead, -1).to(torch.int32),
-        ),
-        dim=-1,
-    )
-    content = (seen * _odd_numbers(seen.shape[-1], 1, seen.device)).sum(-1)
+    n = math.prod(lead)  # not -1: a state can be empty
+    fields = [_words(field.reshape(n, *field.shape[len(lead) :])) for field in (obs, state, avail_actions)]
+    odd = _odd_numbers(sum(words.shape[1] for words in fields), 1, obs.device)
+    factors = odd.split([words.shape[1] for words in fields])
+    content = sum(_weighted(*pair) for pair in zip(fields, factors, strict=True)).view(lead)  # type: ignore[union-attr]
     events = _mix(torch.stack((content, _joint_action_code(actions))))
     # Every time has its own multiplier, so that a sum over the past tells orders apart.
     events *= _odd_numbers(2 * n_times, 3, state.device).view(2, *(1,) * (len(lead) - 1), n_times)
@@ -100,6 +98,23 @@ def history_keys(obs: Tensor, state: Tensor, avail_actions: Tensor, actions: Ten
     keys = past[0]
     keys[..., 1:] += past[1, ..., :-1]
     return _mix(keys)
+
+
+_AT_ONCE = 2**23  # products of the weighted sum below: 64 MiB
+
+
+def _words(field: Tensor) -> Tensor:
+    """The bits of [L, ...] float32, uint8 or bool as int32 [L, X]; four bytes make a word, and every flag one."""
+    flat = field.flatten(1).contiguous()
+    if flat.dtype == torch.uint8:
+        return torch.nn.functional.pad(flat, (0, -flat.shape[1] % 4)).view(torch.int32)
+    return flat.view(torch.int32) if flat.dtype == torch.float32 else flat.to(torch.int32)
+
+
+def _weighted(words: Tensor, factors: Tensor) -> Tensor:
+    """words [L, X] int32, factors [X] int64 -> their weighted sums [L] int64, in pieces where images make it long."""
+    pieces = words.split(max(1, _AT_ONCE // max(1, words.shape[1])))
+    return torch.cat([(piece * factors).sum(-1) for piece in pieces])
 
 
 def action_keys(history: Tensor, actions: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from smix_pz import envs
 from smix_pz.algorithms import Algorithm
-from smix_pz.algorithms.agents import GRUAgent
+from smix_pz.algorithms.agents import Agent, describe_agent, read_agent
 from smix_pz.config import TrainConfig
 from smix_pz.deploy import AgentNetwork, Player, export
 from smix_pz.envs import TeamSpec
@@ -40,16 +40,21 @@ class Policy:
         about: algorithm, environment, its arguments, seed and team sizes.
     """
 
-    agent: GRUAgent
+    agent: Agent
     params: Mapping[str, Tensor]
     about: Mapping[str, Any]
 
     @classmethod
     def of_run(
-        cls, config: TrainConfig, spec: TeamSpec, algorithm: Algorithm, seed: int, params: Mapping[str, Tensor]
+        cls,
+        config: TrainConfig,
+        spec: TeamSpec,
+        algorithm: Algorithm,
+        seed: int,
+        agent: Agent,
+        params: Mapping[str, Tensor],
     ) -> Policy:
         """The policy of one run: params without the run axis."""
-        agent = GRUAgent(spec.obs_dim, spec.n_agents, spec.n_actions, config.hidden_dim, config.parameter_sharing)
         about = {
             "algorithm": algorithm.name,
             "env": config.env,
@@ -109,7 +114,7 @@ class Policy:
         """Write a safetensors file, atomically."""
         metadata = {
             "format": _FORMAT,
-            "agent": json.dumps(dataclasses.asdict(self.agent)),
+            "agent": json.dumps(describe_agent(self.agent)),
             "about": json.dumps(self.about),
         }
         with atomic_path(path) as temporary:
@@ -121,7 +126,7 @@ class Policy:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a safetensors file that is not a policy of this package.
+            ValueError: a safetensors file that is not a policy of this package, or whose agents' network is unknown.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"no policy at {path}; expected a .safetensors file that training wrote")
@@ -133,7 +138,7 @@ class Policy:
             raise ValueError(f"{path} is not a safetensors file: {error}") from error
         if metadata.get("format") != _FORMAT:
             raise ValueError(f"{path} has format {metadata.get('format')!r}; expected {_FORMAT!r}")
-        return cls(GRUAgent(**json.loads(metadata["agent"])), params, json.loads(metadata["about"]))
+        return cls(read_agent(json.loads(metadata["agent"])), params, json.loads(metadata["about"]))
 
 
 def load(path: str | Path) -> Policy:
@@ -170,6 +175,7 @@ def evaluate(
             raise ValueError(
                 f"the policy was trained on (obs_dim, n_agents, n_actions) = {wanted}, {spec.env_id} has {got}"
             )
+        spec = dataclasses.replace(spec, state_dim=0)  # nobody reads the state
         collector = Collector(vector, spec, policy.agent, 1, torch.device("cpu"))
         stacked = {name: param[None] for name, param in policy.params.items()}
         return collect_summaries(collector, stacked, episodes, np.random.default_rng(seed))

@@ -51,13 +51,16 @@ class Collector:
         device: torch.device,
         behaviour: Behaviour = "epsilon-greedy",
     ) -> None:
-        """``env`` holds R * K environments, run by run. Without exploration, every behaviour is greedy."""
+        """``env`` holds R * K environments, run by run. Without exploration, every behaviour is greedy.
+
+        A spec whose state_dim is 0 says that nobody reads the state: it is not stored, whatever the environment gives.
+        """
         if env.num_envs % n_runs:
             raise ValueError(f"{env.num_envs} environments cannot be shared equally by {n_runs} runs")
         self.env, self.spec, self.agent, self.device, self.behaviour = env, spec, agent, device, behaviour
         self.n_runs, self.n_envs = n_runs, env.num_envs // n_runs
         lead, t, n = (n_runs, self.n_envs), spec.episode_limit, spec.n_agents
-        self._obs = np.zeros((*lead, t + 1, n, spec.obs_dim), np.float32)
+        self._obs = np.zeros((*lead, t + 1, n, spec.obs_dim), spec.obs_dtype)
         self._state = np.zeros((*lead, t + 1, spec.state_dim), np.float32)
         self._avail = np.zeros((*lead, t + 1, n, spec.n_actions), bool)
         self._actions = np.zeros((*lead, t + 1, n), np.int64)
@@ -157,12 +160,14 @@ class Collector:
         lead = (self.n_runs, self.n_envs)
         if which.all():
             self._obs[:, :, t] = observation["obs"].reshape(*lead, *self._obs.shape[3:])
-            self._state[:, :, t] = observation["state"].reshape(*lead, -1)
+            if self.spec.state_dim:
+                self._state[:, :, t] = observation["state"].reshape(*lead, -1)
             self._avail[:, :, t] = observation["action_mask"].reshape(*lead, *self._avail.shape[3:])
         else:
             flat = which.reshape(-1)
             self._obs[:, :, t][which] = observation["obs"][flat]
-            self._state[:, :, t][which] = observation["state"][flat]
+            if self.spec.state_dim:
+                self._state[:, :, t][which] = observation["state"][flat]
             self._avail[:, :, t][which] = observation["action_mask"][flat]
 
     def _batch(self) -> EpisodeBatch:

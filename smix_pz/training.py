@@ -25,6 +25,7 @@ from smix_pz.algorithms.replay import EpisodeReplay
 from smix_pz.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from smix_pz.config import TrainConfig
 from smix_pz.envs.registry import series_arguments, turns
+from smix_pz.memory import available_bytes, readable
 from smix_pz.policy import Policy
 from smix_pz.progress import Progress
 from smix_pz.provenance import describe_run, recorded_settings
@@ -33,6 +34,8 @@ from smix_pz.rollout import Collector, EpisodeSummary, collect_summaries
 
 # A finished run is worth a checkpoint, but runs of a stack finish shortly one after another.
 _FINISHED_MIN_AGE = 10.0  # seconds
+
+_DTYPES = {"float32": torch.float32, "uint8": torch.uint8}
 
 STREAMS = ("init", "exploration", "replay", "env", "eval")
 
@@ -96,29 +99,39 @@ class Trainer:
         check_individual(algorithm, self.spec.n_rewards)
         self._eval_env = self._make_env(turns(config.env, config.eval_episodes))
         opened.callback(self._eval_env.close)
-        shape = {
+        if not self.algorithm.uses_state:
+            self.spec = dataclasses.replace(self.spec, state_dim=0)  # so that nobody stores it
+        sizes = {
             "n_agents": self.spec.n_agents,
             "n_actions": self.spec.n_actions,
             "obs_dim": self.spec.obs_dim,
             "state_dim": self.spec.state_dim,
         }
-        opened.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(config.threads)
-        self.learner: Learner = make_learner(
-            self.algorithm, **shape, hyper=config, rngs=self._stream("init"), device=self.device
-        )
         stored: dict[str, Any] = {
-            **shape,
+            **sizes,
             "episode_limit": self.spec.episode_limit,
+            "obs_dtype": _DTYPES[self.spec.obs_dtype],
             "n_rewards": self.spec.n_rewards,
             "keep_behaviour": self.algorithm.returns.needs_behaviour,
         }
+        check_memory(config, capacity, self.batch_size, self._eval_env.num_envs, stored, self.device)
+        opened.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(config.threads)
+        self.learner: Learner = make_learner(
+            self.algorithm,
+            **sizes,
+            obs_image=self.spec.obs_image,
+            obs_scale=self.spec.obs_scale,
+            hyper=config,
+            rngs=self._stream("init"),
+            device=self.device,
+        )
         size = EpisodeReplay.estimate_bytes(n_runs, capacity, **stored)
         self.progress = Progress(config, n_runs)
         opened.callback(self.progress.close)
         self.progress.note(
             f"{config.algorithm} on {config.env}: {n_runs} run(s) of {config.steps:,} steps, "
-            f"replay {size / 2**20:,.1f} MiB ({capacity:,} episodes a run)"
+            f"replay {readable(size)} ({capacity:,} episodes a run)"
         )
         self.replay = EpisodeReplay(n_runs, capacity, **stored, device=self.device)
         self.collector = Collector(
@@ -161,7 +174,7 @@ class Trainer:
             if self.replay.can_sample(self.batch_size) and summary.lengths.any():
                 batches = self.replay.sample_many(config.updates_per_group, self.batch_size, self._stream("replay"))
                 self.metrics = self.learner.update_many(batches)
-                self.metrics |= self.learner.update_policy(batch, torch.from_numpy(epsilon).to(batch.obs))
+                self.metrics |= self.learner.update_policy(batch, torch.from_numpy(epsilon).to(batch.rewards))
             self.learner.sync_target(self.episodes)
             self.progress.update(self.runs, config.steps)
         if config.out is not None:
@@ -220,7 +233,7 @@ class Trainer:
         for row in finished:
             run = self.active[row]
             params = {k: v[0].clone().cpu() for k, v in self.learner.stack.runs(slice(row, row + 1)).items()}
-            run.policy = Policy.of_run(self.config, self.spec, self.algorithm, run.seed, params)
+            run.policy = Policy.of_run(self.config, self.spec, self.algorithm, run.seed, self.learner.agent, params)
             if self.config.out is not None:
                 run.policy.save(policy_path(self.config, run.seed))
             run.finish(self.seconds())
@@ -296,6 +309,33 @@ def checkpoint_path(config: TrainConfig) -> Path:
     seeds = "-".join(f"{seed:04d}" for seed in (config.seeds[0], config.seeds[-1]))
     # The sum tells apart stacks that begin and end with the same seeds.
     return _out(config) / f"checkpoint-{seeds}-{zlib.crc32(repr(config.seeds).encode()):08x}.pt"
+
+
+def check_memory(
+    config: TrainConfig, capacity: int, batch_size: int, n_eval: int, stored: Mapping[str, Any], device: torch.device
+) -> None:
+    """Raise ValueError if a job's episodes could not be held, naming a buffer_size that could.
+
+    Counted are the episodes that can be played at all, one step each at the least, a sampled batch, and those that
+    are just being played. stored: what ``EpisodeReplay.estimate_bytes`` wants to know.
+    """
+    free = available_bytes(device)
+    if free is None:
+        return
+    n_runs, each = len(config.seeds), EpisodeReplay.estimate_bytes(1, 1, **stored)
+    capacity = min(capacity, config.steps + config.parallel_episodes)
+    beside = n_runs * (min(batch_size, capacity) * config.updates_per_group + config.parallel_episodes) + n_eval
+    needed = (n_runs * capacity + beside) * each
+    if needed <= free:
+        return
+    fits = int(0.9 * free / each - beside) // n_runs
+    remedy = "fewer seeds, a smaller batch_size or eval_episodes, a shorter episode_limit or smaller observations"
+    if fits >= config.parallel_episodes:
+        remedy = f"buffer_size {fits} would; so would {remedy}"
+    raise ValueError(
+        f"buffer_size {capacity} does not fit: {n_runs} run(s) of {capacity:,} episodes, {readable(each)} each, and "
+        f"what is sampled and played beside them need {readable(needed)}, free are {readable(free)}; {remedy}"
+    )
 
 
 def comparable_settings(config: TrainConfig) -> dict[str, Any]:

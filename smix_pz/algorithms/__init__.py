@@ -21,6 +21,7 @@ from smix_pz.algorithms.qtran import QTRANLearner
 from smix_pz.algorithms.returns import ESTIMATORS, LAMBDA_TAKEN, N_STEP_TAKEN, ONE_STEP, ReturnEstimator
 from smix_pz.algorithms.value_learner import ValueLearner
 from smix_pz.config import Hyperparameters
+from smix_pz.images import Image
 from smix_pz.names import check_name
 
 
@@ -197,7 +198,7 @@ def make_learner(
     n_actions: int,
     obs_dim: int,
     state_dim: int,
-    obs_image: tuple[int, int, int] | None = None,
+    obs_image: Image | None = None,
     obs_scale: float = 1.0,
     hyper: Hyperparameters,
     rngs: Sequence[np.random.Generator],

@@ -17,7 +17,8 @@ Shapes: ``R`` runs, ``M`` histories, ``N`` agents, ``A`` actions, ``O`` observat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -29,6 +30,8 @@ from smix_pz.algorithms.encoders import Encoder, FlatEncoder, ImageEncoder, choo
 from smix_pz.algorithms.histories import Distinct, HistoryTree, rows
 from smix_pz.algorithms.networks import Parameter, Params, linear, linear_parameters
 from smix_pz.config import Hyperparameters
+from smix_pz.images import Image
+from smix_pz.names import check_name
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Agent(ABC):
     n_actions: int
     hidden_dim: int = 64
     parameter_sharing: bool = True
-    obs_image: tuple[int, int, int] | None = None
+    obs_image: Image | None = None
     obs_scale: float = 1.0
 
     @abstractmethod
@@ -240,7 +243,7 @@ def make_agent(
     n_agents: int,
     n_actions: int,
     obs_dim: int,
-    obs_image: tuple[int, int, int] | None = None,
+    obs_image: Image | None = None,
     obs_scale: float = 1.0,
 ) -> Agent:
     """The agents' network that the settings name, for a team of this shape.
@@ -253,6 +256,23 @@ def make_agent(
     image = choose_image(hyper.image_encoder, obs_image)
     kind = AGENTS[hyper.agent_network]
     return kind(obs_dim, n_agents, n_actions, hyper.hidden_dim, hyper.parameter_sharing, image, obs_scale)
+
+
+def describe_agent(agent: Agent) -> dict[str, Any]:
+    """Plain values, for files."""
+    return {"network": agent.network, **asdict(agent)}
+
+
+def read_agent(values: Mapping[str, Any]) -> Agent:
+    """What ``describe_agent`` wrote; without a name, as files had it before there was another, it is the GRU's.
+
+    Raises:
+        ValueError: an unknown network; the known are named.
+    """
+    rest = dict(values)
+    network, image = rest.pop("network", GRUAgent.network), rest.pop("obs_image", None)
+    check_name("agent network", network, AGENTS)
+    return AGENTS[network](**rest, obs_image=None if image is None else tuple(image))
 
 
 _GRU_PARAMETERS = tuple(GRUAgent(1, 1, 1).core_parameters())

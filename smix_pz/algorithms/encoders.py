@@ -1,8 +1,8 @@
 """What a network does with observations before its first layer: scale them, or read them by a convolutional network.
 
 Observations come as rows [.., O], images in the order of their space, as uint8 where the space is. ``scale`` brings
-them to [0, 1]: 1/255 for uint8. An encoder declares its parameters for one run, as every network here, under a prefix of
-its own, so that an actor and a critic can each have one.
+them to [0, 1]: 1/255 for uint8. An encoder declares its parameters for one run, as every network here, under a prefix
+of its own, so that an actor and a critic can each have one.
 
 Shapes: ``G`` networks (runs, or runs times agents), ``L`` rows, ``O`` numbers of an observation, ``F`` features.
 """
@@ -20,9 +20,8 @@ from torch.nn.functional import conv2d
 from torch.utils.checkpoint import checkpoint
 
 from smix_pz.algorithms.networks import Parameter, Params
+from smix_pz.images import SMALLEST_PICTURE, Image, channel_axis, is_picture, sizes
 
-# "auto" takes a CNN from this many pixels on each side on; below, a flat row has few numbers and loses little.
-SMALLEST_PICTURE = 12
 # The layers end when so many places are left: 9 x 9, as of the DQN's 84 x 84 pixels, is the most that is kept.
 MOST_PLACES = 100
 # Layers' outputs of so many bytes are kept for the gradient; of a longer unroll, they are computed again.
@@ -76,12 +75,12 @@ class ImageEncoder:
     layers of 32 of 3 x 3, stride 2.
 
     Attributes:
-        image: the observation space's shape in three numbers, see ``channel_axis``.
+        image: the observation space's shape in three numbers, see ``images.channel_axis``.
         scale: factor on the pixels.
         prefix: what the parameters' names begin with.
     """
 
-    image: tuple[int, int, int]
+    image: Image
     scale: float = 1.0
     prefix: str = "agent"
 
@@ -156,27 +155,18 @@ class ImageEncoder:
         return torch.cat(pieces)
 
     def _convolve(self, pixels: Tensor, *weights: Tensor) -> Tensor:
-        images = pixels.unflatten(1, self.image)
-        if channel_axis(self.image) == 2:
-            images = images.movedim(3, 1)
-        x = images.to(weights[0].dtype) * self.scale
+        x = self.channels_in_front(pixels).to(weights[0].dtype) * self.scale
         for index, layer in enumerate(self.layers):
             x = conv2d(x, weights[2 * index], weights[2 * index + 1], stride=layer.stride).relu()
         return x.flatten(1)
 
-
-def channel_axis(image: tuple[int, int, int]) -> int:
-    """Where an image's channels are, 0 or 2: on the shorter of its two outer axes; the last one if they are equal."""
-    return 0 if image[0] < image[2] else 2
-
-
-def sizes(image: tuple[int, int, int]) -> tuple[int, int, int]:
-    """(height, width, channels) of an image of that shape."""
-    a, b, c = image
-    return (b, c, a) if channel_axis(image) == 0 else (a, b, c)
+    def channels_in_front(self, pixels: Tensor) -> Tensor:
+        """Rows [L, O] as the images that they hold, [L, channels, height, width]."""
+        images = pixels.unflatten(1, self.image)
+        return images.movedim(3, 1) if channel_axis(self.image) == 2 else images
 
 
-def choose_image(choice: str, obs_image: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+def choose_image(choice: str, obs_image: Image | None) -> Image | None:
     """The image that a CNN is to read, or None where observations are read as flat rows.
 
     Args:
@@ -195,7 +185,7 @@ def choose_image(choice: str, obs_image: tuple[int, int, int] | None) -> tuple[i
                 "[height, width, channels], [channels, height, width] or [height, width]; expected 'auto' or 'flat'"
             )
         return None
-    if choice == "auto" and min(sizes(obs_image)[:2]) < SMALLEST_PICTURE:
+    if choice == "auto" and not is_picture(obs_image):
         return None
     ImageEncoder(obs_image).layers  # noqa: B018 (raises where there can be none)
     return obs_image

@@ -10,6 +10,7 @@ Shapes: ``R`` runs, ``B`` episodes, ``T+1`` times, ``M`` nodes, ``E`` edges (eac
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -118,5 +119,5 @@ def rows(values: Tensor, index: Tensor) -> Tensor:
     """Take rows of each run: values [R, L, ...], index [R, M] -> [R, M, ...]."""
     n_runs, length = values.shape[:2]
     offset = torch.arange(n_runs, device=index.device)[:, None] * length
-    flat = values.reshape(n_runs * length, -1).index_select(0, (index + offset).flatten())
+    flat = values.reshape(n_runs * length, math.prod(values.shape[2:])).index_select(0, (index + offset).flatten())
     return flat.reshape(n_runs, index.shape[1], *values.shape[2:])

@@ -15,8 +15,8 @@ from smix_pz.episodes import EpisodeBatch
 class EpisodeReplay:
     """A ring of ``capacity`` episodes for each of R runs.
 
-    Masks and ends are stored as bool, actions as the smallest integer that holds them; observations, state,
-    rewards and probabilities as float32. ``sample`` returns them as stored.
+    Masks and ends are stored as bool, actions as the smallest integer that holds them; observations as they come
+    (float32, images uint8), state, rewards and probabilities as float32. ``sample`` returns them as stored.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class EpisodeReplay:
         n_actions: int,
         obs_dim: int,
         state_dim: int,
+        obs_dtype: torch.dtype = torch.float32,
         device: torch.device,
         n_rewards: int = 1,
         keep_behaviour: bool = True,
@@ -40,7 +41,7 @@ class EpisodeReplay:
         t, n = episode_limit, n_agents
         small = torch.int8 if n_actions <= 128 else torch.int16
         shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            "obs": ((t + 1, n, obs_dim), torch.float32),
+            "obs": ((t + 1, n, obs_dim), obs_dtype),
             "state": ((t + 1, state_dim), torch.float32),
             "avail_actions": ((t + 1, n, n_actions), torch.bool),
             "actions": ((t + 1, n), small),
@@ -64,13 +65,14 @@ class EpisodeReplay:
         n_actions: int,
         obs_dim: int,
         state_dim: int,
+        obs_dtype: torch.dtype = torch.float32,
         n_rewards: int = 1,
         keep_behaviour: bool = True,
     ) -> int:
         """Bytes that a replay of this size takes, without building it."""
         t, n = episode_limit, n_agents
         action_bytes = 1 if n_actions <= 128 else 2
-        per_time = n * obs_dim * 4 + state_dim * 4 + n * n_actions + n * (action_bytes + 4 * keep_behaviour) + 8
+        per_time = n * obs_dim * obs_dtype.itemsize + state_dim * 4 + n * n_actions + n * (action_bytes + 4 * keep_behaviour) + 8
         return n_runs * capacity * ((t + 1) * per_time + t * (4 * n_rewards + 1 + 1))
 
     @property

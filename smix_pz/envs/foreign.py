@@ -14,6 +14,7 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
 from smix_pz.envs.checks import check_choice
+from smix_pz.envs.pictures import brightest, image_shape
 from smix_pz.version import __version__
 
 RewardRule = str | Callable[[dict[str, float]], float] | None
@@ -133,7 +134,14 @@ def flat_row(space: spaces.Space, value: Any) -> np.ndarray:
 class ObservationReader:
     """Reads one agent's observations as a flat float32 row [width] and, where they hold one, an action mask.
 
-    An observation with a mask is a Dict with the key "action_mask" beside another ("observation", as a rule).
+    An observation with a mask is a Dict with the key "action_mask" beside another ("observation", as a rule). Images of
+    uint8 stay uint8.
+
+    Attributes:
+        width: numbers in a row. low, high: their bounds [width].
+        space: of the observation without its mask.
+        image: the observation's shape if it has that of an image, else None. is_bytes: whether it is one of uint8.
+        largest: the greatest number that it can hold; 1 where there is no bound.
     """
 
     def __init__(self, space: spaces.Space, agent: Any) -> None:
@@ -147,17 +155,22 @@ class ObservationReader:
                 ((self._key, space),) = rest.items()
             else:
                 space = spaces.Dict(rest)
-        self._space = space
+        self.space = space
         flat = flat_box(space, f"the observation of {agent}")
         self.width, self.low, self.high = int(flat.shape[0]), flat.low, flat.high
+        self.image = image_shape(space)
+        self.is_bytes = self.image is not None and space.dtype == np.uint8
+        self.largest = brightest(flat)
 
     def __call__(self, observation: Any) -> tuple[np.ndarray, Any]:
-        """Return the row float32 [width] and the mask or None."""
+        """Return the row [width] and the mask or None."""
         mask = None
         if self._has_mask:
             mask = observation["action_mask"]
             observation = observation[self._key] if self._key is not None else observation
-        return flat_row(self._space, observation), mask
+        if self.is_bytes:
+            return np.asarray(observation, np.uint8).reshape(self.width), mask
+        return flat_row(self.space, observation), mask
 
 
 def find_state_space(env: Any) -> spaces.Space | None:

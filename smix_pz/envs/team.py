@@ -10,6 +10,8 @@ What a learner sees: `Dict(obs [N, O], state [S], action_mask [N, A])`, actions 
 - The team's episode ends when no agent is left: truncated if one of the last agents was (and was not terminated too),
   else terminated. The `episode_limit` truncates as well.
 - Without a `state()`, the joined observations serve as the state; the log says so once for each environment.
+- Where all agents see images of one shape, the spec says so, and images of uint8 stay uint8.
+- A state made of pictures (12 x 12 pixels or more) is averaged to small grey ones, see `smix_pz.envs.pictures`.
 - Infos that report success as `battle_won`, `win`, `won`, `is_success` or `success` become the team's `battle_won`.
 - The masks of the last observation of a truncated episode are the environment's own, since a learner bootstraps there.
 """
@@ -37,13 +39,14 @@ from smix_pz.envs.foreign import (
     flat_row,
     reward_function,
 )
+from smix_pz.envs.pictures import AGENT_SIDE, STATE_SIDE, GreyPicture, small_grey
 from smix_pz.envs.spec import TeamSpec, team_action_space, team_observation_space
 
 INFO_KEYS = ("dead_allies", "dead_enemies", "illegal_actions", "aborted")
 WIN_KEYS = ("battle_won", "win", "won", "is_success", "success")
 
 log = logging.getLogger(__name__)
-_without_state: set[str] = set()  # environments of which the log has said so
+_told_state: set[str] = set()  # environments of which the log has said so
 
 
 class TeamEnv(gymnasium.Env):
@@ -90,18 +93,27 @@ class TeamEnv(gymnasium.Env):
         self._state_space = find_state_space(env)
         metadata = getattr(env, "metadata", None) or {}
         name = env_id or str(env)
-        if self._state_space is None and name not in _without_state:
-            _without_state.add(name)
-            log.info("%s has no state(): its agents' joined observations are the state.", name)
         limit = find_episode_limit(env) if episode_limit is None else check_int("episode_limit", episode_limit, 1)
         n_agents, obs_dim = len(self._names), max(reader.width for reader in self._readers.values())
         actions = tuple(reader.n for reader in self._actions.values())
         state_flat = None if self._state_space is None else flat_box(self._state_space, "the state")
+        readers = tuple(self._readers.values())
+        image = readers[0].image if all(reader.image == readers[0].image for reader in readers) else None
+        is_bytes = image is not None and all(reader.is_bytes for reader in readers)
+        self._grey: GreyPicture | None = None
+        if self._state_space is not None:
+            self._grey = small_grey(self._state_space, STATE_SIDE)
+        elif image is not None:
+            self._grey = small_grey(readers[0].space, AGENT_SIDE)
+        state_width = obs_dim if state_flat is None else int(state_flat.shape[0])
+        if self._grey is not None:
+            state_width = self._grey.width
+        self._say_what_the_state_is(name)
         self.team_spec = TeamSpec(
             n_agents=n_agents,
             n_actions=max(actions),
             obs_dim=obs_dim,
-            state_dim=n_agents * obs_dim if state_flat is None else int(state_flat.shape[0]),
+            state_dim=state_width * (n_agents if state_flat is None else 1),
             episode_limit=limit,
             agent_names=self.agent_names,
             agent_actions=actions,
@@ -109,11 +121,18 @@ class TeamEnv(gymnasium.Env):
             env_id=name,
             has_win=bool(metadata.get("has_win", False)),
             n_rewards=n_agents if individual else 1,
+            obs_image=image,
+            obs_dtype="uint8" if is_bytes else "float32",
+            obs_scale=1.0 / max(reader.largest for reader in readers) if is_bytes else 1.0,
         )
         obs_bounds = self._padded_bounds()
-        state_bounds = (
-            (obs_bounds[0].ravel(), obs_bounds[1].ravel()) if state_flat is None else (state_flat.low, state_flat.high)
-        )
+        state_bounds: tuple[Any, Any]
+        if self._grey is not None:
+            state_bounds = (self._grey.low, self._grey.high)
+        elif state_flat is None:
+            state_bounds = (obs_bounds[0].ravel(), obs_bounds[1].ravel())
+        else:
+            state_bounds = (state_flat.low, state_flat.high)
         self.observation_space = team_observation_space(self.team_spec, obs_bounds, state_bounds)
         self.action_space = team_action_space(self.team_spec)
         self.metadata = {"render_modes": [], "render_fps": 10, **metadata}
@@ -190,7 +209,7 @@ class TeamEnv(gymnasium.Env):
         acting: agents whose masks count. strict: each of them must have a legal action.
         """
         spec = self.team_spec
-        obs = np.zeros((spec.n_agents, spec.obs_dim), np.float32)
+        obs = np.zeros((spec.n_agents, spec.obs_dim), spec.obs_dtype)
         mask = np.zeros((spec.n_agents, spec.n_actions), np.int8)
         mask[:, 0] = 1
         for agent, index in self._index.items():
@@ -223,11 +242,24 @@ class TeamEnv(gymnasium.Env):
 
     def _state(self, obs: np.ndarray) -> np.ndarray:
         if self._state_space is None:
-            return obs.ravel().copy()
+            if self._grey is not None:
+                return np.concatenate([self._grey(row) for row in obs])
+            return obs.ravel().astype(np.float32)
+        if self._grey is not None:
+            return self._grey(self.env.state())
         state = flat_row(self._state_space, self.env.state())
         if state.size != self.team_spec.state_dim:
             raise ValueError(f"state() of {self.env} has {state.size} entries, expected {self.team_spec.state_dim}.")
         return state
+
+    def _say_what_the_state_is(self, name: str) -> None:
+        if name in _told_state or (self._state_space is not None and self._grey is None):
+            return
+        _told_state.add(name)
+        joined = "its agents' joined observations" if self._state_space is None else "a picture"
+        small = "" if self._grey is None else f", each averaged to a small grey picture of {self._grey.width} numbers"
+        why = "has no state()" if self._state_space is None else "has an image for its state()"
+        log.info("%s %s: the state is %s%s.", name, why, joined, small)
 
     def _info(self, infos: dict) -> dict[str, Any]:
         team: dict[str, Any] = {}
@@ -248,7 +280,7 @@ class TeamEnv(gymnasium.Env):
 
     def _padded_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         shape = (self.team_spec.n_agents, self.team_spec.obs_dim)
-        low, high = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        low, high = np.zeros(shape, self.team_spec.obs_dtype), np.zeros(shape, self.team_spec.obs_dtype)
         for index, reader in enumerate(self._readers.values()):
             # zero belongs to every row: it is what an absent agent observes
             low[index, : reader.width] = np.minimum(reader.low, 0)
