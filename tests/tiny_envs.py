@@ -263,3 +263,84 @@ class Leaves(TinyEnv):
         observations = {agent: row for agent, row in self._observe().items() if agent in now}
         over = {agent: agent not in self.agents for agent in now}
         return observations, paid, over, dict.fromkeys(now, False), {agent: {} for agent in now}
+
+
+class Pictures(TinyEnv):
+    """Three steps; each agent is shown a bright square in one quarter of a noisy picture, and paid 1 for its number.
+
+    | V_t = sum over k < 3 - t of 2 g^k; at random a quarter of that
+    """
+
+    episode_limit = 3
+    n_actions = 4
+    shape: tuple[int, ...] = (16, 16, 3)  # [H, W, C]
+    dtype: type = np.uint8
+
+    def __init__(self) -> None:
+        super().__init__()
+        high = 255 if self.dtype is np.uint8 else 1.0
+        space = spaces.Box(0, high, self.shape, self.dtype)
+        self.observation_spaces = dict.fromkeys(AGENTS, space)
+
+    def begin(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        self.quarter = self.rng.integers(4, size=2)
+        self.corner = self.rng.integers(5, size=(2, 2)) + 8 * np.stack((self.quarter // 2, self.quarter % 2), axis=1)
+        self.colour = self.rng.integers(150, 256, (2, 3))
+        self.noise_seed = int(self.rng.integers(2**31))
+
+    def play(self, joint: tuple[int, ...]) -> tuple[float, bool, bool]:
+        reward = float((self.quarter == joint).sum())
+        self._draw()
+        return reward, self.time == 2, False
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        noise = np.random.default_rng(self.noise_seed)
+        return {agent: self._as_space(self.picture(i, noise)) for i, agent in enumerate(AGENTS)}
+
+    def picture(self, agent: int, noise: np.random.Generator) -> np.ndarray:
+        """uint8 [16, 16, 3]"""
+        pixels = noise.integers(0, 100, (16, 16, 3), dtype=np.uint8)
+        top, left = self.corner[agent]
+        pixels[top : top + 4, left : left + 4] = self.colour[agent]
+        return pixels
+
+    def _as_space(self, pixels: np.ndarray) -> np.ndarray:
+        if len(self.shape) == 2:
+            pixels = pixels[..., 0]
+        elif self.shape[0] == 3:
+            pixels = pixels.transpose(2, 0, 1)
+        return pixels if self.dtype is np.uint8 else (pixels / np.float32(255)).astype(np.float32)
+
+
+class PicturesChannelsFirst(Pictures):
+    """[C, H, W]."""
+
+    shape = (3, 16, 16)
+
+
+class PicturesGrey(Pictures):
+    """[H, W]."""
+
+    shape = (16, 16)
+
+
+class PicturesFloat(Pictures):
+    """float32 in [0, 1]."""
+
+    dtype = np.float32
+
+
+class PicturesWithState(Pictures):
+    """Its state() is a large picture: both agents' side by side, each pixel blown up to 20 x 20."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state_space = spaces.Box(0, 255, (320, 640, 3), np.uint8)
+
+    def state(self) -> np.ndarray:
+        noise = np.random.default_rng(self.noise_seed)
+        both = np.concatenate([self.picture(i, noise) for i in range(2)], axis=1)
+        return both.repeat(20, axis=0).repeat(20, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from oracle.batches import random_batch
 from oracle.dense import DenseNetworks
 from torch import Tensor
 
-from smix_pz.algorithms.agents import GRUAgent, Unrolled, node_inputs
+from smix_pz.algorithms.agents import AGENTS, Agent, GRUAgent, Unrolled, describe_agent, node_inputs, read_agent
 from smix_pz.algorithms.histories import HistoryTree, build_tree
 from smix_pz.algorithms.networks import ParameterStack
 from smix_pz.config import Hyperparameters
@@ -20,12 +21,15 @@ from smix_pz.episodes import EpisodeBatch
 
 R, N, A, OBS, H = 3, 2, 3, 4, 5
 SHARING = pytest.mark.parametrize("sharing", [True, False], ids=["shared", "own"])
+NETWORKS = pytest.mark.parametrize("network", AGENTS)
 SCENES = pytest.mark.parametrize("n_scenes", [2, 1000], ids=["repeated-histories", "distinct-histories"])
 
 
-def make(sharing: bool, n_scenes: int, seed: int = 0) -> tuple[GRUAgent, ParameterStack, EpisodeBatch, HistoryTree]:
+def make(
+    sharing: bool, n_scenes: int, seed: int = 0, network: str = "gru"
+) -> tuple[Agent, ParameterStack, EpisodeBatch, HistoryTree]:
     """Agents whose online and target parameters differ, in float64, and a batch."""
-    agent = GRUAgent(OBS, N, A, H, sharing)
+    agent = AGENTS[network](OBS, N, A, H, sharing)
     rngs = [np.random.default_rng([seed, r]) for r in range(R)]
     drawn = [ParameterStack.draw(agent.parameters(), rngs, torch.device("cpu")).online for _ in range(2)]
     stack = ParameterStack(agent.parameters(), 2 * torch.stack(drawn).double())
@@ -36,7 +40,7 @@ def make(sharing: bool, n_scenes: int, seed: int = 0) -> tuple[GRUAgent, Paramet
     return agent, stack, batch, build_tree(batch)
 
 
-def unroll(agent: GRUAgent, stack: ParameterStack, batch: EpisodeBatch, tree: HistoryTree) -> Unrolled:
+def unroll(agent: Agent, stack: ParameterStack, batch: EpisodeBatch, tree: HistoryTree) -> Unrolled:
     obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
     return agent.unroll(stack.params, stack.both, obs, last_actions, tree)
 
@@ -46,8 +50,8 @@ def in_batch(values: Tensor, tree: HistoryTree) -> Tensor:
     return torch.stack([values[r][tree.nodes.index[r]] for r in range(R)])
 
 
-def dense(sharing: bool, params: dict[str, Tensor]) -> DenseNetworks:
-    hyper = Hyperparameters(hidden_dim=H, parameter_sharing=sharing)
+def dense(sharing: bool, params: dict[str, Tensor], network: str) -> DenseNetworks:
+    hyper = Hyperparameters(hidden_dim=H, parameter_sharing=sharing, agent_network=network)  # type: ignore[arg-type]
     networks = DenseNetworks("none", hyper, N, A, OBS, 1).double()
     networks.load(params)
     return networks
@@ -55,8 +59,9 @@ def dense(sharing: bool, params: dict[str, Tensor]) -> DenseNetworks:
 
 @SHARING
 @SCENES
-def test_unroll_is_torchs_gru(sharing: bool, n_scenes: int) -> None:
-    agent, stack, batch, tree = make(sharing, n_scenes)
+@NETWORKS
+def test_unroll_is_torchs(sharing: bool, n_scenes: int, network: str) -> None:
+    agent, stack, batch, tree = make(sharing, n_scenes, network=network)
     found = unroll(agent, stack, batch, tree)
     needed = batch.needed()
     for r in range(R):
@@ -64,7 +69,7 @@ def test_unroll_is_torchs_gru(sharing: bool, n_scenes: int) -> None:
             ({name: p[r] for name, p in stack.params.items()}, found.agent_qs, found.hidden),
             ({name: p[r] for name, p in stack.target_params.items()}, found.target_qs, found.target_hidden),
         ):
-            expected_qs, expected_hidden = dense(sharing, params).unroll(batch.obs[r], batch.actions[r])
+            expected_qs, expected_hidden = dense(sharing, params, network).unroll(batch.obs[r], batch.actions[r])
             torch.testing.assert_close(in_batch(qs, tree)[r][needed[r]], expected_qs[needed[r]])
             torch.testing.assert_close(in_batch(hidden, tree)[r][needed[r]], expected_hidden[needed[r]])
     assert not found.target_qs.requires_grad and not found.target_hidden.requires_grad
@@ -73,10 +78,11 @@ def test_unroll_is_torchs_gru(sharing: bool, n_scenes: int) -> None:
 
 @SHARING
 @SCENES
+@NETWORKS
 @pytest.mark.parametrize("used", ["values", "hidden", "both"])
-def test_gradient_is_torchs(sharing: bool, n_scenes: int, used: str) -> None:
+def test_gradient_is_torchs(sharing: bool, n_scenes: int, network: str, used: str) -> None:
     """Of any function of values and hidden states (QTRAN reads the latter), in every parameter of every run."""
-    agent, stack, batch, tree = make(sharing, n_scenes, seed=1)
+    agent, stack, batch, tree = make(sharing, n_scenes, seed=1, network=network)
     needed = batch.needed()[..., None, None]
     rng = np.random.default_rng(7)
     weights = {
@@ -93,7 +99,7 @@ def test_gradient_is_torchs(sharing: bool, n_scenes: int, used: str) -> None:
     total = score(in_batch(found.agent_qs, tree), in_batch(found.hidden, tree), slice(None))
     gradients = torch.autograd.grad(total, list(stack.params.values()), allow_unused=True)
     for r in range(R):
-        networks = dense(sharing, {name: p[r] for name, p in stack.params.items()})
+        networks = dense(sharing, {name: p[r] for name, p in stack.params.items()}, network)
         score(*networks.unroll(batch.obs[r], batch.actions[r]), r).backward()
         expected = networks.layout(lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
         for name, gradient in zip(names, gradients, strict=True):
@@ -119,10 +125,24 @@ def test_gradcheck(sharing: bool) -> None:
     assert torch.autograd.gradcheck(values, parameters, fast_mode=True)
 
 
+def test_gradient_of_the_inputs() -> None:
+    """It is asked for by an encoder alone; against finite differences."""
+    agent, stack, batch, tree = make(True, 2, seed=4)
+    obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
+    used = [sorted({int(i) for i in tree.nodes.index[r][batch.needed()[r]]}) for r in range(R)]
+
+    def values(obs: Tensor) -> Tensor:
+        found = agent.unroll(stack.params, stack.both, obs, last_actions, tree)
+        return torch.cat([found.agent_qs[r, used[r]] for r in range(R)])
+
+    assert torch.autograd.gradcheck(values, obs.clone().requires_grad_(), fast_mode=True)
+
+
 @SHARING
-def test_acting_step_by_step_is_the_unroll(sharing: bool) -> None:
+@NETWORKS
+def test_acting_step_by_step_is_the_unroll(sharing: bool, network: str) -> None:
     """In float32 as in training, over the filled steps."""
-    agent, stack, batch, tree = make(sharing, 2, seed=3)
+    agent, stack, batch, tree = make(sharing, 2, seed=3, network=network)
     stack = ParameterStack(stack.spec, stack.buffer.float())
     batch = batch.map(lambda x: x.float() if x.is_floating_point() else x)
     unrolled = in_batch(unroll(agent, stack, batch, tree).agent_qs, tree)
@@ -138,9 +158,10 @@ def test_acting_step_by_step_is_the_unroll(sharing: bool) -> None:
 
 
 @SHARING
-def test_agents_are_told_apart(sharing: bool) -> None:
+@NETWORKS
+def test_agents_are_told_apart(sharing: bool, network: str) -> None:
     """By their identity in the input, or by their own parameters; their gradients are separate then."""
-    agent, stack, *_ = make(sharing, 2)
+    agent, stack, *_ = make(sharing, 2, network=network)
     same_obs = torch.ones(R, 4, N, OBS, dtype=torch.float64)
     last, hidden = torch.full((R, 4, N), -1), torch.zeros(R, 4, N, H, dtype=torch.float64)
     qs, _ = agent.step(stack.params, same_obs, last, hidden)
@@ -156,6 +177,30 @@ def test_inputs_are_observation_last_action_identity() -> None:
     found = agent.inputs(obs, torch.tensor([[[-1, 0, 1]]]))
     expected = [[7, 8, 0, 0, 1, 0, 0], [7, 8, 1, 0, 0, 1, 0], [7, 8, 0, 1, 0, 0, 1]]
     assert found.tolist() == [[expected]] and agent.input_dim == 7
+
+
+def test_a_feed_forward_agent_has_no_memory() -> None:
+    """Its values do not depend on what it remembers, those of a GRU do."""
+    for network, depends in (("ff", False), ("gru", True)):
+        agent, stack, *_ = make(True, 2, network=network)
+        obs = torch.ones(R, 4, N, OBS, dtype=torch.float64)
+        one, other = (
+            agent.step(stack.params, obs, torch.full((R, 4, N), -1), torch.full((R, 4, N, H), x, dtype=obs.dtype))[0]
+            for x in (0.0, 1.0)
+        )
+        assert torch.equal(one, other) != depends
+
+
+def test_files_say_which_network_they_hold() -> None:
+    """And those from before there was a choice hold a GRU."""
+    for network, kind in AGENTS.items():
+        agent = kind(48, 3, 4, 5, False, (4, 4, 3), 1 / 255)
+        plain = json.loads(json.dumps(describe_agent(agent)))
+        assert plain["network"] == network and read_agent(plain) == agent
+    old = {"obs_dim": 3, "n_agents": 2, "n_actions": 4, "hidden_dim": 64, "parameter_sharing": True}
+    assert read_agent(old) == GRUAgent(3, 2, 4)
+    with pytest.raises(ValueError, match="unknown agent network 'lstm'"):
+        read_agent({**old, "network": "lstm"})
 
 
 def test_parameters_are_drawn_as_torch_draws_them() -> None:

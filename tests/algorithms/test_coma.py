@@ -74,6 +74,8 @@ def test_the_batches_below_have_every_end_and_absent_agents() -> None:
         ({"td_lambda": 1.0, "rms_alpha": 0.9, "rms_eps": 1e-3}, {"n_agents": 1}),
         ({}, {"n_agents": 4, "n_actions": 4, "obs_dim": 2, "state_dim": 1}),
         ({"coma_critic_update": "sequential"}, {}),
+        ({"agent_network": "ff"}, {}),
+        ({"agent_network": "ff", "parameter_sharing": False}, {"n_agents": 3, "n_actions": 2}),
         ({"optimizer": "adam", "coma_critic_update": "sequential"}, {}),
         ({"optimizer": "adam", "adam_beta1": 0.7, "adam_beta2": 0.9, "adam_eps": 1e-5}, {}),
         ({"coma_critic_update": "sequential", "td_lambda": 0.3}, {"n_agents": 3, "n_actions": 2}),

@@ -168,6 +168,11 @@ def test_updates_in_training_precision(name: str) -> None:
         ("smix", {}, {"n_agents": 1, "obs_dim": 1, "state_dim": 1}),
         ("iql-r", {}, {"n_agents": 4, "n_actions": 4}),
         ("smix", {"optimizer": "adam"}, {}),
+        ("vdn", {"agent_network": "ff"}, {}),
+        ("smix", {"agent_network": "ff", "parameter_sharing": False, "hypernet_layers": 2, "optimizer": "adam"}, {}),
+        ("qtran", {"agent_network": "ff"}, {}),
+        ("qtran-r", {"agent_network": "ff", "parameter_sharing": False}, {}),
+        ("iql", {"agent_network": "ff", "double_q": False}, {"n_agents": 3}),
         ("qtran", {"optimizer": "adam", "adam_beta1": 0.5, "adam_beta2": 0.9, "adam_eps": 1e-4}, {}),
     ],
 )

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 
 import torch
-from oracle.dense import DenseNetworks, torchs_optimizer
+from oracle.dense import DenseNetworks, Picture, conv_names, torchs_optimizer
 from oracle.returns import lambda_sum
 from torch import Tensor, nn
 
@@ -24,10 +24,26 @@ FIRST_LAYER = ("state", "obs", "id", "last", "others")  # the package's parts of
 class LoopCritic(nn.Module):
     """Q of each of one agent's own actions, from one vector."""
 
-    def __init__(self, hyper: Hyperparameters, n_agents: int, n_actions: int, obs_dim: int, state_dim: int) -> None:
+    def __init__(
+        self,
+        hyper: Hyperparameters,
+        n_agents: int,
+        n_actions: int,
+        obs_dim: int,
+        state_dim: int,
+        picture: Picture | None = None,
+    ) -> None:
         super().__init__()
-        self.n_agents, self.n_actions = n_agents, n_actions
-        self.widths = [state_dim, obs_dim, n_agents, n_agents * n_actions, n_agents * n_actions]
+        self.n_agents, self.n_actions, self.picture = n_agents, n_actions, picture
+        self.conv = None if picture is None else picture.convolutions()
+        features = obs_dim if picture is None else picture.n_features
+        self.widths = [state_dim, features, n_agents, n_agents * n_actions, n_agents * n_actions]
+            state_dim,
+            obs_dim if picture is None else picture.n_features,
+            n_agents,
+            n_agents * n_actions,
+            n_agents * n_actions,
+        ]
         h = hyper.coma_critic_dim
         self.net = nn.Sequential(
             nn.Linear(sum(self.widths), h), nn.ReLU(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, n_actions)
@@ -35,15 +51,18 @@ class LoopCritic(nn.Module):
 
     def at(self, batch: EpisodeBatch, b: int, t: int, i: int) -> Tensor:
         """[A], from episodes [B, ...] (no run axis)."""
-        numbers = [*batch.state[b, t].tolist(), *batch.obs[b, t, i].tolist()]
-        numbers += [float(j == i) for j in range(self.n_agents)]
+        obs = batch.obs[b, t, i].double()
+        if self.conv is not None:
+            assert self.picture is not None
+            obs = self.conv(self.picture.images(obs, torch.float64))[0]
+        numbers = [float(j == i) for j in range(self.n_agents)]
         for j in range(self.n_agents):
             before = int(batch.actions[b, t - 1, j]) if t > 0 else None
             numbers += [float(a == before) for a in range(self.n_actions)]
         for j in range(self.n_agents):
             now = int(batch.actions[b, t, j]) if j != i else None
             numbers += [float(a == now) for a in range(self.n_actions)]
-        return self.net(torch.tensor(numbers, dtype=torch.float64))
+        return self.net(torch.cat((batch.state[b, t], obs, torch.tensor(numbers, dtype=torch.float64))))
 
     def layout(self, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Every parameter, or what ``of`` makes of it, under the package's name and in its shape."""
@@ -51,6 +70,7 @@ class LoopCritic(nn.Module):
         parts = of(first.weight).T.split(self.widths)
         found = {f"critic.{name}.weight": part for name, part in zip(FIRST_LAYER, parts, strict=True)}
         found["critic.state.bias"] = of(first.bias)[None]
+        found |= {f"critic.{name}": of(weight) for name, weight in conv_names(self).items()}
         for name, layer in (("fc2", second), ("fc3", third)):
             found |= {f"critic.{name}.weight": of(layer.weight).T, f"critic.{name}.bias": of(layer.bias)[None]}
         return found
@@ -60,6 +80,8 @@ class LoopCritic(nn.Module):
         with torch.no_grad():
             self.net[0].weight.copy_(torch.cat([params[f"critic.{name}.weight"] for name in FIRST_LAYER]).T)
             self.net[0].bias.copy_(params["critic.state.bias"][0])
+            for name, weight in conv_names(self).items():
+                weight.copy_(params[f"critic.{name}"])
             for name, layer in (("fc2", self.net[2]), ("fc3", self.net[4])):
                 layer.weight.copy_(params[f"critic.{name}.weight"].T)
                 layer.bias.copy_(params[f"critic.{name}.bias"][0])
@@ -68,11 +90,13 @@ class LoopCritic(nn.Module):
 class LoopCOMA:
     """Actor, critic, target critic and the two optimizers."""
 
-    def __init__(self, hyper: Hyperparameters, td_lambda: float, shape: Mapping[str, int]) -> None:
+    def __init__(
+        self, hyper: Hyperparameters, td_lambda: float, shape: Mapping[str, int], picture: Picture | None = None
+    ) -> None:
         self.hyper, self.td_lambda = hyper, td_lambda
         sizes = (shape["n_agents"], shape["n_actions"], shape["obs_dim"], shape["state_dim"])
-        self.actor = DenseNetworks("none", hyper, *sizes).double()
-        self.critic = LoopCritic(hyper, *sizes).double()
+        self.actor = DenseNetworks("none", hyper, *sizes, picture).double()
+        self.critic = LoopCritic(hyper, *sizes, picture).double()
         self.target = copy.deepcopy(self.critic)
         self.optimizers = [torchs_optimizer(net, hyper) for net in (self.critic, self.actor)]
 

@@ -10,6 +10,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from oracle.returns import lambda_sum, n_step_sum, traced_sum
@@ -20,28 +21,81 @@ from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch
 
 
-class DenseAgent(nn.Module):
-    """fc, ReLU, GRU, fc over whole padded sequences."""
+@dataclass(frozen=True)
+class Picture:
+    """Image observations: their shape, which axis holds the channels, layers (features, kernel, stride), and scale."""
 
-    def __init__(self, n_in: int, n_hidden: int, n_actions: int) -> None:
+    shape: tuple[int, int, int]
+    channel_axis: int
+    layers: tuple[tuple[int, int, int], ...]
+    scale: float = 1.0
+
+    def convolutions(self) -> nn.Sequential:
+        """Plain torch.nn layers from [B, C, H, W] to [B, F]."""
+        channels = self.shape[self.channel_axis]
+        steps: list[nn.Module] = []
+        for features, kernel, stride in self.layers:
+            steps += [nn.Conv2d(channels, features, kernel, stride), nn.ReLU()]
+            channels = features
+        return nn.Sequential(*steps, nn.Flatten())
+
+    def images(self, obs: Tensor, dtype: torch.dtype) -> Tensor:
+        """obs [..., O] -> [L, C, H, W]."""
+        images = obs.reshape(-1, *self.shape).to(dtype) * self.scale
+        return images if self.channel_axis == 0 else images.permute(0, 3, 1, 2)
+
+    @property
+    def n_features(self) -> int:
+        """F, by trying."""
+        zeros = torch.zeros(math.prod(self.shape))
+        return self.convolutions()(self.images(zeros, torch.float32)).shape[1]
+
+
+def conv_names(net: nn.Module) -> dict[str, Tensor]:
+    """The convolutions' parameters, as the package names them."""
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    return {f"conv{k}.{part}": getattr(layer, part) for k, layer in enumerate(layers) for part in ("weight", "bias")}
+
+
+class DenseAgent(nn.Module):
+    """fc, ReLU, GRU (or fc and ReLU), fc over whole padded sequences, behind plain convolutions for images."""
+
+    def __init__(
+        self, n_obs: int, n_beside: int, n_hidden: int, n_actions: int, network: str, picture: Picture | None
+    ) -> None:
         super().__init__()
-        self.fc_in = nn.Linear(n_in, n_hidden)
-        self.gru = nn.GRU(n_hidden, n_hidden, batch_first=True)
+        self.picture = picture
+        self.conv = None if picture is None else picture.convolutions()
+        self.fc_in = nn.Linear((n_obs if picture is None else picture.n_features) + n_beside, n_hidden)
+        self.gru = nn.GRU(n_hidden, n_hidden, batch_first=True) if network == "gru" else None
+        self.fc_hidden = nn.Linear(n_hidden, n_hidden) if network == "ff" else None
         self.fc_out = nn.Linear(n_hidden, n_actions)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, T+1, I] -> values [B, T+1, A], hidden [B, T+1, H]."""
-        hidden, _ = self.gru(torch.relu(self.fc_in(x)))
+    def forward(self, obs: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+        """obs [B, T+1, O], beside [B, T+1, A + N] -> values [B, T+1, A], hidden [B, T+1, H]."""
+        if self.conv is not None:
+            assert self.picture is not None
+            obs = self.conv(self.picture.images(obs, beside.dtype)).reshape(*obs.shape[:2], -1)
+        x = torch.relu(self.fc_in(torch.cat((obs, beside), -1)))
+        if self.gru is not None:
+            hidden, _ = self.gru(x)
+        else:
+            assert self.fc_hidden is not None
+            hidden = torch.relu(self.fc_hidden(x))
         return self.fc_out(hidden), hidden
 
     def named(self) -> dict[str, Tensor]:
         """Parameters as the package lays them out, [in, out], gates reset, update, new."""
-        weights = {
-            "fc_in.weight": self.fc_in.weight, "fc_in.bias": self.fc_in.bias,
-            "gru_x.weight": self.gru.weight_ih_l0, "gru_x.bias": self.gru.bias_ih_l0,
-            "gru_h.weight": self.gru.weight_hh_l0, "gru_h.bias": self.gru.bias_hh_l0,
-            "fc_out.weight": self.fc_out.weight, "fc_out.bias": self.fc_out.bias,
-        }  # fmt: skip
+        weights = {} if self.conv is None else conv_names(self.conv)
+        weights |= {"fc_in.weight": self.fc_in.weight, "fc_in.bias": self.fc_in.bias}
+        if self.gru is not None:
+            weights |= {
+                "gru_x.weight": self.gru.weight_ih_l0, "gru_x.bias": self.gru.bias_ih_l0,
+                "gru_h.weight": self.gru.weight_hh_l0, "gru_h.bias": self.gru.bias_hh_l0,
+            }  # fmt: skip
+        if self.fc_hidden is not None:
+            weights |= {"fc_hidden.weight": self.fc_hidden.weight, "fc_hidden.bias": self.fc_hidden.bias}
+        weights |= {"fc_out.weight": self.fc_out.weight, "fc_out.bias": self.fc_out.bias}
         return {f"agent.{name}": weight for name, weight in weights.items()}
 
 
@@ -109,12 +163,21 @@ class DenseJoint(nn.Module):
 class DenseNetworks(nn.Module):
     """Agents and mixer (or joint networks) of one run."""
 
-    def __init__(self, mixer: str, hyper: Hyperparameters, n_agents: int, n_actions: int, obs: int, state: int) -> None:
+    def __init__(
+        self,
+        mixer: str,
+        hyper: Hyperparameters,
+        n_agents: int,
+        n_actions: int,
+        obs: int,
+        state: int,
+        picture: Picture | None = None,
+    ) -> None:
         super().__init__()
         self.n_agents, self.n_actions, self.kind = n_agents, n_actions, mixer
-        n_in = obs + n_actions + n_agents
+        sizes = (obs, n_actions + n_agents, hyper.hidden_dim, n_actions)
         n_networks = 1 if hyper.parameter_sharing else n_agents
-        self.agents = nn.ModuleList(DenseAgent(n_in, hyper.hidden_dim, n_actions) for _ in range(n_networks))
+        self.agents = nn.ModuleList(DenseAgent(*sizes, hyper.agent_network, picture) for _ in range(n_networks))
         self.mixer: nn.Module | None = None
         if mixer in ("monotonic", "unconstrained"):
             self.mixer = DenseMixer(
@@ -126,13 +189,14 @@ class DenseNetworks(nn.Module):
     def unroll(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """obs [B, T+1, N, O], actions [B, T+1, N] -> values [B, T+1, N, A], hidden [B, T+1, N, H]."""
         values, hidden = [], []
+        dtype = next(self.parameters()).dtype
         for i in range(self.n_agents):
-            last = torch.zeros(*obs.shape[:2], self.n_actions, dtype=obs.dtype)
+            last = torch.zeros(*obs.shape[:2], self.n_actions, dtype=dtype)
             last[:, 1:] = nn.functional.one_hot(actions[:, :-1, i].long(), self.n_actions)
-            identity = torch.zeros(*obs.shape[:2], self.n_agents, dtype=obs.dtype)
+            identity = torch.zeros(*obs.shape[:2], self.n_agents, dtype=dtype)
             identity[..., i] = 1.0
             agent = self.agents[i if len(self.agents) > 1 else 0]
-            q, h = agent(torch.cat((obs[:, :, i], last, identity), -1))
+            q, h = agent(obs[:, :, i], torch.cat((last, identity), -1))
             values.append(q)
             hidden.append(h)
         return torch.stack(values, 2), torch.stack(hidden, 2)
@@ -151,7 +215,7 @@ class DenseNetworks(nn.Module):
         rows = [agent.named() for agent in self.agents]
         found = {}
         for name in rows[0]:
-            weights = [_turned(of(row[name])) for row in rows]
+            weights = [of(row[name]) if ".conv" in name else _turned(of(row[name])) for row in rows]
             found[name] = weights[0] if len(rows) == 1 else torch.stack(weights)
         for name, layers in self.mixer.linears() if self.mixer is not None else []:
             found[f"{name}.weight"] = torch.cat([_turned(of(layer.weight)) for layer in layers], dim=-1)
@@ -165,7 +229,9 @@ class DenseNetworks(nn.Module):
             for i, agent in enumerate(self.agents):
                 for name, weight in agent.named().items():
                     given = params[name] if len(self.agents) == 1 else params[name][i]
-                    weight.copy_(given.T if weight.dim() == 2 else given[0])
+                    if ".conv" not in name:
+                        given = given.T if weight.dim() == 2 else given[0]
+                    weight.copy_(given)
             for name, layers in self.mixer.linears() if self.mixer is not None else []:
                 widths = [layer.out_features for layer in layers]
                 weights, biases = (params[f"{name}.{kind}"].split(widths, -1) for kind in ("weight", "bias"))
@@ -195,11 +261,16 @@ class DenseLearner:
     """One run's learner, of the value kind or QTRAN by the algorithm's mixer."""
 
     def __init__(
-        self, algorithm: Algorithm, hyper: Hyperparameters, shape: Mapping[str, int], dtype: torch.dtype
+        self,
+        algorithm: Algorithm,
+        hyper: Hyperparameters,
+        shape: Mapping[str, int],
+        dtype: torch.dtype,
+        picture: Picture | None = None,
     ) -> None:
         self.algorithm, self.hyper = algorithm, hyper
         sizes = (shape["n_agents"], shape["n_actions"], shape["obs_dim"], shape["state_dim"])
-        self.online = DenseNetworks(algorithm.mixer, hyper, *sizes).to(dtype)
+        self.online = DenseNetworks(algorithm.mixer, hyper, *sizes, picture).to(dtype)
         self.target = copy.deepcopy(self.online)
         self.optimizer = torchs_optimizer(self.online, hyper)
 
