@@ -84,12 +84,12 @@ class AgentNetwork(nn.Module):
         if self.encoder is None:
             return x
         x = self.encoder.channels_in_front(x)
-        n_networks = 1
+        n_networks = 1 if self.shared else self.n_agents
         for index, layer in enumerate(self.encoder.layers):
             # Every network looks at every row, side by side in one grouped convolution; the right one is taken below.
             weight, bias = self.get_buffer(f"conv{index}_weight"), self.get_buffer(f"conv{index}_bias")
-            x = nn.functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), layer.stride, groups=n_networks).relu()
-            n_networks = len(weight)
+            groups = n_networks if index else 1
+            x = nn.functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), layer.stride, groups=groups).relu()
         features = x.unflatten(1, (n_networks, -1)).flatten(2)  # [M, networks, F]
         return features.gather(1, which[:, None, None].expand(-1, 1, features.shape[2]))[:, 0]
 

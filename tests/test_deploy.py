@@ -27,9 +27,15 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["shared", "own"])
+KINDS: dict[str, dict[str, Any]] = {
+    "shared": {}, "own": {"parameter_sharing": False},
+    "ff-shared": {"agent_network": "ff"}, "ff-own": {"agent_network": "ff", "parameter_sharing": False},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def policy(request: pytest.FixtureRequest) -> Policy:
-    result = train(TrainConfig(**SETTINGS, env="tiny_envs:Masked", parameter_sharing=request.param))
+    result = train(TrainConfig(**SETTINGS, env="tiny_envs:Masked", **KINDS[request.param]))
     return result.policies[0]
 
 
@@ -48,7 +54,7 @@ def rows(policy: Policy, count: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
 
 
 def by_pytorchs_layers(policy: Policy, inputs: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
-    """The same from torch.nn.Linear and torch.nn.GRUCell, row by row."""
+    """The same from torch.nn.Linear and, where there is a memory, torch.nn.GRUCell, row by row."""
     agent, answers = policy.agent, []
     for obs, last, index, hidden, mask in zip(*inputs, strict=True):
         own = {
@@ -59,11 +65,16 @@ def by_pytorchs_layers(policy: Policy, inputs: tuple[torch.Tensor, ...]) -> tupl
             nn.GRUCell(agent.hidden_dim, agent.hidden_dim),
             nn.Linear(agent.hidden_dim, agent.n_actions),
         )
+        middle = nn.Linear(agent.hidden_dim, agent.hidden_dim)
         pairs = [
-            *((first.weight, "fc_in.weight"), (first.bias, "fc_in.bias"), (cell.weight_ih, "gru_x.weight")),
-            *((cell.bias_ih, "gru_x.bias"), (cell.weight_hh, "gru_h.weight"), (cell.bias_hh, "gru_h.bias")),
+            *((first.weight, "fc_in.weight"), (first.bias, "fc_in.bias")),
             *((final.weight, "fc_out.weight"), (final.bias, "fc_out.bias")),
         ]
+        if agent.network == "ff":
+            pairs += [(middle.weight, "fc_hidden.weight"), (middle.bias, "fc_hidden.bias")]
+        else:
+            pairs += [(cell.weight_ih, "gru_x.weight"), (cell.bias_ih, "gru_x.bias")]
+            pairs += [(cell.weight_hh, "gru_h.weight"), (cell.bias_hh, "gru_h.bias")]
         with torch.no_grad():
             for parameter, name in pairs:
                 value = own[f"agent.{name}"]
@@ -73,7 +84,8 @@ def by_pytorchs_layers(policy: Policy, inputs: tuple[torch.Tensor, ...]) -> tupl
                 last_one_hot[last] = 1.0
             identity = torch.zeros(agent.n_agents)
             identity[index] = 1.0
-            h = cell(first(torch.cat((obs, last_one_hot, identity))).relu()[None], hidden[None])[0]
+            x = first(torch.cat((obs, last_one_hot, identity))).relu()
+            h = middle(x).relu() if agent.network == "ff" else cell(x[None], hidden[None])[0]
             q = final(h)
         legal = [int(a) for a in torch.nonzero(mask)]
         answers.append((max(legal, key=lambda a: float(q[a])), h, q))

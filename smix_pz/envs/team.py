@@ -256,10 +256,14 @@ class TeamEnv(gymnasium.Env):
         if name in _told_state or (self._state_space is not None and self._grey is None):
             return
         _told_state.add(name)
-        joined = "its agents' joined observations" if self._state_space is None else "a picture"
-        small = "" if self._grey is None else f", each averaged to a small grey picture of {self._grey.width} numbers"
-        why = "has no state()" if self._state_space is None else "has an image for its state()"
-        log.info("%s %s: the state is %s%s.", name, why, joined, small)
+        if self._grey is None:
+            log.info("%s has no state(): its agents' joined observations are the state.", name)
+        elif self._state_space is None:
+            words = "%s has no state(): small grey pictures of its agents' images, %d numbers each, are the state."
+            log.info(words, name, self._grey.width)
+        else:
+            words = "%s has an image for its state(): a small grey picture of it, %d numbers, is the state."
+            log.info(words, name, self._grey.width)
 
     def _info(self, infos: dict) -> dict[str, Any]:
         team: dict[str, Any] = {}

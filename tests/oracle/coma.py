@@ -38,12 +38,6 @@ class LoopCritic(nn.Module):
         self.conv = None if picture is None else picture.convolutions()
         features = obs_dim if picture is None else picture.n_features
         self.widths = [state_dim, features, n_agents, n_agents * n_actions, n_agents * n_actions]
-            state_dim,
-            obs_dim if picture is None else picture.n_features,
-            n_agents,
-            n_agents * n_actions,
-            n_agents * n_actions,
-        ]
         h = hyper.coma_critic_dim
         self.net = nn.Sequential(
             nn.Linear(sum(self.widths), h), nn.ReLU(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, n_actions)
