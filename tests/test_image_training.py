@@ -117,9 +117,11 @@ def test_a_job_with_pictures_resumes(tmp_path: Path) -> None:
 
 
 KINDS: list[dict[str, Any]] = [
-    {}, {"parameter_sharing": False},
-    {"agent_network": "ff", "parameter_sharing": False, "env": "tiny_envs:PicturesGrey"}, {"env": "tiny_envs:PicturesChannelsFirst"}, {"image_encoder": "flat"},
-]  # fmt: skip
+    {"parameter_sharing": False},
+    {"agent_network": "ff", "parameter_sharing": False, "env": "tiny_envs:PicturesGrey"},
+    {"env": "tiny_envs:PicturesChannelsFirst"},
+    {"image_encoder": "flat"},
+]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -148,6 +150,8 @@ def test_players_and_exported_files_see_the_same(kind: dict[str, Any], tmp_path:
     actions, next_hidden, _ = torch.jit.load(str(policy.export(tmp_path / "team.pt")))(*inputs)
     assert actions.tolist() == last[0].tolist()
     torch.testing.assert_close(next_hidden, hidden[0, 0], rtol=1e-4, atol=1e-5)
+    if "parameter_sharing" not in kind:
+        return  # writing ONNX takes seconds
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     session = runtime.InferenceSession(str(policy.export(tmp_path / "team.onnx")))
