@@ -72,7 +72,13 @@ class EpisodeReplay:
         """Bytes that a replay of this size takes, without building it."""
         t, n = episode_limit, n_agents
         action_bytes = 1 if n_actions <= 128 else 2
-        per_time = n * obs_dim * obs_dtype.itemsize + state_dim * 4 + n * n_actions + n * (action_bytes + 4 * keep_behaviour) + 8
+        per_time = (
+            n * obs_dim * obs_dtype.itemsize
+            + state_dim * 4
+            + n * n_actions
+            + n * (action_bytes + 4 * keep_behaviour)
+            + 8
+        )
         return n_runs * capacity * ((t + 1) * per_time + t * (4 * n_rewards + 1 + 1))
 
     @property
