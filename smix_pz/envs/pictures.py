@@ -43,14 +43,15 @@ class GreyPicture:
         space: of the image. side: most rows and columns.
 
     Attributes:
-        width: numbers of the result. low, high: their bounds; a brightest pixel gives 1.
+        n_pixels: numbers of the image. width: numbers of the result.
+        low, high: their bounds; a brightest pixel gives 1.
     """
 
     def __init__(self, space: spaces.Box, side: int) -> None:
         image = image_shape(space)
         assert image is not None, space
         height, width, channels = sizes(image)
-        self._image, self._first = image, channel_axis(image) == 0
+        self._image, self._first, self.n_pixels = image, channel_axis(image) == 0, math.prod(image)
         largest = brightest(space)
         self._rows, self._columns = _starts(height, side), _starts(width, side)
         pixels = np.outer(np.diff(self._rows, append=height), np.diff(self._columns, append=width))

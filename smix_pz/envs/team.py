@@ -130,7 +130,8 @@ class TeamEnv(gymnasium.Env):
         if self._grey is not None:
             state_bounds = (self._grey.low, self._grey.high)
         elif state_flat is None:
-            state_bounds = (obs_bounds[0].ravel(), obs_bounds[1].ravel())
+            scale = np.float32(self.team_spec.obs_scale)
+            state_bounds = (obs_bounds[0].ravel() * scale, obs_bounds[1].ravel() * scale)
         else:
             state_bounds = (state_flat.low, state_flat.high)
         self.observation_space = team_observation_space(self.team_spec, obs_bounds, state_bounds)
@@ -244,13 +245,12 @@ class TeamEnv(gymnasium.Env):
         if self._state_space is None:
             if self._grey is not None:
                 return np.concatenate([self._grey(row) for row in obs])
-            return obs.ravel().astype(np.float32)
-        if self._grey is not None:
-            return self._grey(self.env.state())
-        state = flat_row(self._state_space, self.env.state())
-        if state.size != self.team_spec.state_dim:
-            raise ValueError(f"state() of {self.env} has {state.size} entries, expected {self.team_spec.state_dim}.")
-        return state
+            return obs.ravel().astype(np.float32) * np.float32(self.team_spec.obs_scale)
+        state = self.env.state() if self._grey is not None else flat_row(self._state_space, self.env.state())
+        expected = self.team_spec.state_dim if self._grey is None else self._grey.n_pixels
+        if np.size(state) != expected:
+            raise ValueError(f"state() of {self.env} has {np.size(state)} entries, expected {expected}.")
+        return state if self._grey is None else self._grey(state)
 
     def _say_what_the_state_is(self, name: str) -> None:
         if name in _told_state or (self._state_space is not None and self._grey is None):

@@ -98,6 +98,25 @@ def test_a_state_that_is_an_image_is_averaged(caplog: pytest.LogCaptureFixture) 
     np.testing.assert_allclose(view["state"], expected.ravel(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_state_of_another_size_is_an_error() -> None:
+    env = PicturesWithState()
+    team = TeamEnv(env)
+    env.state_space = spaces.Box(0, 255, (320, 640, 3), np.uint8)
+    env.state = lambda: np.zeros((320, 320, 3), np.uint8)  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="has 307200 entries, expected 614400"):
+        team.reset(seed=0)
+
+
+def test_tiny_images_are_the_state_in_whole() -> None:
+    """Below 12 x 12 the joined rows are the state, scaled as the network scales them."""
+    space = spaces.Box(0, 255, (4, 5, 3), np.uint8)
+    team = TeamEnv(Unlike(space, space))
+    view, _ = team.reset()
+    assert view["obs"].dtype == np.uint8 and team.team_spec.state_dim == 120
+    np.testing.assert_allclose(view["state"], 1.0, rtol=1e-6)
+    assert team.observation_space.contains(view)
+
+
 class Unlike(TinyEnv):
     """Images of unlike shapes or kinds."""
 
