@@ -67,6 +67,11 @@ def test_bytes_are_as_estimated() -> None:
             getattr(replay.storage, f.name).element_size() * getattr(replay.storage, f.name).numel()
             for f in fields(EpisodeBatch)
         )
+    # Bytes for pixels, and no state where nobody reads it.
+    pictures = {**SHAPE, "obs_dim": 100, "state_dim": 0, "obs_dtype": torch.uint8}
+    replay = EpisodeReplay(2, 3, episode_limit=T, **pictures, device=CPU)  # type: ignore[arg-type]
+    assert replay.nbytes == EpisodeReplay.estimate_bytes(2, 3, episode_limit=T, **pictures)  # type: ignore[arg-type]
+    assert replay.storage.obs.nbytes == 2 * 3 * (T + 1) * SHAPE["n_agents"] * 100 and not replay.storage.state.nbytes
 
 
 @pytest.mark.parametrize("n_actions", [3, 128, 129, 300])
