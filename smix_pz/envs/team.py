@@ -46,7 +46,7 @@ INFO_KEYS = ("dead_allies", "dead_enemies", "illegal_actions", "aborted")
 WIN_KEYS = ("battle_won", "win", "won", "is_success", "success")
 
 log = logging.getLogger(__name__)
-_told_state: set[str] = set()  # environments of which the log has said so
+_without_state: set[str] = set()  # environments of which the log has said what serves as their state
 
 
 class TeamEnv(gymnasium.Env):
@@ -253,9 +253,9 @@ class TeamEnv(gymnasium.Env):
         return state if self._grey is None else self._grey(state)
 
     def _say_what_the_state_is(self, name: str) -> None:
-        if name in _told_state or (self._state_space is not None and self._grey is None):
+        if name in _without_state or (self._state_space is not None and self._grey is None):
             return
-        _told_state.add(name)
+        _without_state.add(name)
         if self._grey is None:
             log.info("%s has no state(): its agents' joined observations are the state.", name)
         elif self._state_space is None:
