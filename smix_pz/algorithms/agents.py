@@ -335,31 +335,35 @@ class _UnrollTree(torch.autograd.Function):
         """inputs, target_inputs [G, L, I], L = M * per_node -> (q [G, L, A], hidden [G, L, H]) of each."""
         stack, n_rows, _ = inputs.shape
         n_nodes, n = n_rows // per_node, both["agent.gru_h.weight"].shape[1]
-        x = linear(both, "agent.fc_in", torch.cat((inputs, target_inputs))).relu_()
-        gates_x = linear(both, "agent.gru_x", x)
         hidden = inputs.new_empty(2 * stack, n_rows, n)
-        # What the gradient needs of each time, online rows only.
+        # What the gradient needs, online rows only: of each block the layer below, of each time the gates.
+        below: list[Tensor] = []
         kept: list[tuple[Tensor, ...]] = []
-        lengths = [(end - start) * per_node for start, end in pairwise(bounds)]
-        spans_x, spans_h = gates_x.split(lengths, 1), hidden.split(lengths, 1)
+        blocks = _blocks([bound * per_node for bound in bounds], 2 * stack * n)
         offset = torch.arange(2 * stack, device=inputs.device)[:, None] * n_nodes
         flat_parents = [p.repeat(2, 1).add_(offset).flatten() for p in parents]
         by_node = hidden.view(2 * stack * n_nodes, per_node * n)
         bias = both["agent.gru_h.bias"]
-        for t, length in enumerate(lengths):
-            if t == 0:
-                before = hidden.new_zeros(2 * stack, length, n)
-                gates_h = bias.expand(-1, length, -1)
-            else:
-                before = by_node.index_select(0, flat_parents[t - 1]).view(2 * stack, length, n)
-                gates_h = torch.baddbmm(bias, before, both["agent.gru_h.weight"])
-            gates, new = _gates(spans_x[t], gates_h)
-            torch.addcmul(new, gates[..., n:], before - new, out=spans_h[t])
-            kept.append((before[:stack], gates[:stack], new[:stack], gates_h[:stack, :, 2 * n :]))
+        for block in blocks:
+            seen = torch.cat((inputs[:, block.rows], target_inputs[:, block.rows]))
+            x = linear(both, "agent.fc_in", seen).relu_()
+            below.append(x[:stack])
+            for t, gates_x in zip(block.times, linear(both, "agent.gru_x", x).split(block.lengths, 1), strict=True):
+                length = gates_x.shape[1]
+                if t == 0:
+                    before = hidden.new_zeros(2 * stack, length, n)
+                    gates_h = bias.expand(-1, length, -1)
+                else:
+                    before = by_node.index_select(0, flat_parents[t - 1]).view(2 * stack, length, n)
+                    gates_h = torch.baddbmm(bias, before, both["agent.gru_h.weight"])
+                gates, new = _gates(gates_x, gates_h)
+                after = hidden[:, bounds[t] * per_node : bounds[t + 1] * per_node]
+                torch.addcmul(new, gates[..., n:], before - new, out=after)
+                kept.append((before[:stack], gates[:stack], new[:stack], gates_h[:stack, :, 2 * n :]))
         q = linear(both, "agent.fc_out", hidden)
-        ctx.kept, ctx.lengths, ctx.per_node = kept, lengths, per_node
+        ctx.below, ctx.kept, ctx.blocks, ctx.per_node = below, kept, blocks, per_node
         ctx.flat_parents = [p[: len(p) // 2] for p in flat_parents]
-        ctx.save_for_backward(inputs, x[:stack], hidden[:stack], *online)
+        ctx.save_for_backward(inputs, hidden[:stack], *online)
         ctx.set_materialize_grads(False)
         outputs = q[:stack], hidden[:stack].clone(), q[stack:], hidden[stack:]
         ctx.mark_non_differentiable(*outputs[2:])
@@ -368,49 +372,97 @@ class _UnrollTree(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the online inputs, if they are asked for, and parameters, in the order of _GRU_PARAMETERS."""
-        inputs, x, hidden, *online = ctx.saved_tensors
+        inputs, hidden, *online = ctx.saved_tensors
         params = dict(zip(_GRU_PARAMETERS, online, strict=True))
         d_q, d_outside = grads[0], grads[1]
         n = hidden.shape[-1]
-        per_node, lengths = ctx.per_node, ctx.lengths
         d_hidden = torch.zeros_like(hidden) if d_q is None else _times_transposed(d_q, params["agent.fc_out.weight"])
         if d_outside is not None:
             d_hidden += d_outside
-        before, gates, new, gates_h_new = (torch.cat(parts, dim=1) for parts in zip(*ctx.kept, strict=True))
-        reset, update = gates[..., :n], gates[..., n:]
-        # d_gates = d_hidden * factor, for each gate; the factors are known for all times at once.
-        to_new = (1.0 - update) * (1.0 - new * new)
-        factors = torch.stack(
-            (to_new * gates_h_new * reset * (1.0 - reset), (before - new) * update * (1.0 - update), to_new * reset),
-            dim=2,
-        )
-        d_gates_h = torch.empty_like(factors)
-        spans = zip(*(z.split(lengths, 1) for z in (d_hidden, factors, update, d_gates_h)), strict=True)
-        by_node = d_hidden.view(-1, per_node * n)
+        by_node = d_hidden.view(-1, ctx.per_node * n)
         weight_t = params["agent.gru_h.weight"].transpose(1, 2)
-        for t, (d_h, factor, z, d_gates) in reversed(list(enumerate(spans))):
-            torch.mul(d_h[:, :, None], factor, out=d_gates)
-            if t > 0:
-                d_before = torch.bmm(d_gates.flatten(2), weight_t).addcmul_(d_h, z)
-                by_node.index_add_(0, ctx.flat_parents[t - 1], d_before.view(-1, per_node * n))
-        d_gates_h = d_gates_h.flatten(2)
-        d_gates_x = torch.cat((d_gates_h[..., : 2 * n], d_hidden * to_new), dim=-1)
-        d_x = _times_transposed(d_gates_x, params["agent.gru_x.weight"]).mul_(x > 0)
-        d_out = (None, None) if d_q is None else _linear_gradients(hidden, d_q)
-        d_inputs = _times_transposed(d_x, params["agent.fc_in.weight"]) if ctx.needs_input_grad[0] else None
-        return (
-            d_inputs, None, None, None, None, None,
-            *_linear_gradients(inputs, d_x),
-            *_linear_gradients(x, d_gates_x),
-            *_linear_gradients(before, d_gates_h),
-            *d_out,
-        )  # fmt: skip
+        d_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[0] else None
+        layers = {name: _LayerGradient(params, name) for name in ("agent.fc_in", "agent.gru_x", "agent.gru_h")}
+        for block, x in reversed(list(zip(ctx.blocks, ctx.below, strict=True))):
+            kept = ctx.kept[block.times.start : block.times.stop]
+            before, gates, new, gates_h_new = (torch.cat(p, 1) if len(p) > 1 else p[0] for p in zip(*kept, strict=True))
+            reset, update = gates[..., :n], gates[..., n:]
+            # d_gates = d_hidden * factor, for each gate; the factors are known for all times of a block at once.
+            factors = before.new_empty(*before.shape[:2], 3, n)
+            to_new = _one_minus_square(new).mul_(1.0 - update)
+            torch.mul(to_new, reset, out=factors[:, :, 2])
+            of_reset = factors[:, :, 2] * gates_h_new
+            torch.addcmul(of_reset, of_reset, reset, value=-1.0, out=factors[:, :, 0])
+            of_update = torch.sub(before, new).mul_(update)
+            torch.addcmul(of_update, of_update, update, value=-1.0, out=factors[:, :, 1])
+            d_after = d_hidden[:, block.rows]
+            d_gates_h = factors  # in its place
+            spans = zip(*(z.split(block.lengths, 1) for z in (d_after, d_gates_h, update)), strict=True)
+            for t, (d_h, d_gates, z) in reversed(list(zip(block.times, spans, strict=True))):
+                d_gates.mul_(d_h[:, :, None])
+                if t > 0:
+                    d_before = torch.bmm(d_gates.flatten(2), weight_t).addcmul_(d_h, z)
+                    by_node.index_add_(0, ctx.flat_parents[t - 1], d_before.view(-1, ctx.per_node * n))
+            layers["agent.gru_h"].add(before, d_gates_h.flatten(2))
+            # Above the recurrence the gradients are the same, but for the new gate, which the reset gate damps there.
+            d_gates_x = d_gates_h  # in its place, now that the other is done with
+            torch.mul(to_new, d_after, out=d_gates_x[:, :, 2])
+            layers["agent.gru_x"].add(x, d_gates_x.flatten(2))
+            d_x = _times_transposed(d_gates_x.flatten(2), params["agent.gru_x.weight"]).mul_(x > 0)
+            layers["agent.fc_in"].add(inputs[:, block.rows], d_x)
+            if d_inputs is not None:
+                d_inputs[:, block.rows] = _times_transposed(d_x, params["agent.fc_in.weight"])
+        d_out = (None, None)
+        if d_q is not None:
+            out = _LayerGradient(params, "agent.fc_out")
+            out.add(hidden, d_q)
+            d_out = out.found
+        return d_inputs, None, None, None, None, None, *(g for layer in layers.values() for g in layer.found), *d_out
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive times of a tree that are computed together: ``rows`` of the [L] axis, ``lengths`` of each time."""
+
+    times: range
+    rows: slice
+    lengths: list[int]
+
+
+# Numbers in one plane of a block: with the few planes that a step touches it should stay in a core's own cache. Blocks
+# are as large as that allows, since starting operations is most of the time where a batch is small.
+_BLOCK_NUMBERS = 1 << 15
+
+
+def _blocks(bounds: list[int], width: int) -> list[_Block]:
+    """Cut the times between the bounds into blocks of at most _BLOCK_NUMBERS numbers, ``width`` in each row."""
+    blocks, start = [], 0
+    for end in range(1, len(bounds)):
+        last = end == len(bounds) - 1
+        if last or (bounds[end + 1] - bounds[start]) * width > _BLOCK_NUMBERS:
+            lengths = [after - before for before, after in pairwise(bounds[start : end + 1])]
+            blocks.append(_Block(range(start, end), slice(bounds[start], bounds[end]), lengths))
+            start = end
+    return blocks
+
+
+class _LayerGradient:
+    """Gradients of weight and bias of y = x W + b, summed over blocks of rows."""
+
+    def __init__(self, params: Params, name: str) -> None:
+        self.found = (torch.zeros_like(params[f"{name}.weight"]), torch.zeros_like(params[f"{name}.bias"]))
+
+    def add(self, x: Tensor, d: Tensor) -> None:
+        """x [G, rows, in], d = dy [G, rows, out]."""
+        weight, bias = self.found
+        weight.baddbmm_(x.transpose(1, 2), d)
+        # A product with ones: faster than a sum over rows.
+        bias.baddbmm_(x.new_ones(1, 1, 1).expand(x.shape[0], 1, x.shape[1]), d)
+
+
+def _one_minus_square(x: Tensor) -> Tensor:
+    return torch.mul(x, x).neg_().add_(1.0)
 
 
 def _times_transposed(d: Tensor, weight: Tensor) -> Tensor:
     return torch.bmm(d, weight.transpose(1, 2))
-
-
-def _linear_gradients(x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of weight and bias of y = x W + b, from d = dy."""
-    return torch.bmm(x.transpose(1, 2), d), d.sum(1, keepdim=True)

@@ -13,6 +13,7 @@ from oracle.batches import random_batch
 from oracle.dense import DenseNetworks
 from torch import Tensor
 
+from smix_pz.algorithms import agents
 from smix_pz.algorithms.agents import AGENTS, Agent, GRUAgent, Unrolled, describe_agent, node_inputs, read_agent
 from smix_pz.algorithms.histories import HistoryTree, build_tree
 from smix_pz.algorithms.networks import ParameterStack
@@ -55,6 +56,12 @@ def dense(sharing: bool, params: dict[str, Tensor], network: str) -> DenseNetwor
     networks = DenseNetworks("none", hyper, N, A, OBS, 1).double()
     networks.load(params)
     return networks
+
+
+@pytest.fixture(autouse=True, params=[1, 150, 1 << 15])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One time in a block, a few, and all."""
+    monkeypatch.setattr(agents, "_BLOCK_NUMBERS", request.param)
 
 
 @SHARING
