@@ -412,7 +412,7 @@ class _UnrollTree(torch.autograd.Function):
             layers["agent.fc_in"].add(inputs[:, block.rows], d_x)
             if d_inputs is not None:
                 d_inputs[:, block.rows] = _times_transposed(d_x, params["agent.fc_in.weight"])
-        d_out = (None, None)
+        d_out: tuple[Tensor | None, Tensor | None] = (None, None)
         if d_q is not None:
             out = _LayerGradient(params, "agent.fc_out")
             out.add(hidden, d_q)
