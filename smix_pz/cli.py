@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -365,6 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from smix_pz.envs.starcraft import StarCraftUnavailable
 
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # for --env its.module; last, so that nothing here hides an installed package
     try:
         default, words = _with_config_file(words)
         commands: dict[str, Any] = {

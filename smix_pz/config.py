@@ -205,6 +205,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:
+    if hint is Any:
+        return value
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if key == "preprocess" and hint is str:
         value = step_text(value)  # a mapping, as in YAML
