@@ -54,9 +54,10 @@ def play(model: PPO, map_name: str, episodes: int, seed: int) -> tuple[float, fl
 class Report(BaseCallback):
     """Prints the greedy win rate now and then."""
 
-    def __init__(self, map_name: str, every: int) -> None:
+    def __init__(self, map_name: str, every: int, episodes: int) -> None:
         super().__init__()
-        self.map_name, self.every, self.next, self.started = map_name, every, 0, time.perf_counter()
+        self.map_name, self.every, self.episodes = map_name, every, episodes
+        self.next, self.started = 0, time.perf_counter()
 
     def _on_step(self) -> bool:
         return True
@@ -64,7 +65,7 @@ class Report(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.num_timesteps >= self.next:
             self.next += self.every
-            self.show(32)
+            self.show(self.episodes)
 
     def show(self, episodes: int) -> None:
         """Play `episodes` battles and print a line."""
@@ -96,7 +97,7 @@ def main() -> None:
         "MlpPolicy", battles, n_steps=128, batch_size=768, n_epochs=4, learning_rate=5e-4, ent_coef=0.005,
         gamma=0.99, gae_lambda=0.95, seed=options.seed, device="cpu",
     )  # fmt: skip
-    report = Report(options.map, every=options.steps // 10)
+    report = Report(options.map, every=options.steps // 10, episodes=min(32, options.eval_episodes))
     model.learn(options.steps, callback=report)
     report.show(options.eval_episodes)
 

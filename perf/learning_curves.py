@@ -34,16 +34,16 @@ from smix_pz.training import read_if_any, record_path, train
 SHARED: dict[str, Any] = {"eval_episodes": 32, "updates_per_group": 2, "learning_rate": 1e-3, "progress": False}
 TASKS = {
     "simple_spread": TrainConfig(
-        **SHARED, env="mpe2.simple_spread_v3", team_reward="mean", algorithm="vdn", seeds=(0, 1, 2), steps=60_000,
-        eval_every=5_000, epsilon_steps=30_000,
+        **SHARED, env="mpe2.simple_spread_v3", team_reward="mean", algorithm="vdn", seeds=(0, 1), steps=50_000,
+        eval_every=5_000, epsilon_steps=25_000,
     ),
     "simple_speaker_listener": TrainConfig(
         **SHARED, env="mpe2.simple_speaker_listener_v4", algorithm="qmix", seeds=(0, 1, 2), steps=60_000,
         eval_every=5_000, epsilon_steps=30_000,
     ),
     "pursuit": TrainConfig(
-        **{**SHARED, "eval_episodes": 8}, env="pettingzoo.sisl.pursuit_v5", env_kwargs={"max_cycles": 100},
-        team_reward="sum", algorithm="vdn", seeds=(0, 1), steps=30_000, eval_every=5_000, epsilon_steps=15_000,
+        **{**SHARED, "eval_episodes": 4}, env="pettingzoo.sisl.pursuit_v5", env_kwargs={"max_cycles": 100},
+        team_reward="sum", algorithm="vdn", seeds=(0, 1), steps=20_000, eval_every=4_000, epsilon_steps=10_000,
     ),
     "foraging": TrainConfig(
         **{**SHARED, "learning_rate": 5e-4}, env="lbforaging:Foraging-5x5-2p-1f-v3", team_reward="sum",

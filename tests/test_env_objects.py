@@ -1,5 +1,5 @@
-"""train() with environments that are no names: classes, factories, partials, modules, objects; what records and policies
-say of them, and what still works when they cannot be found again."""
+"""train() with environments that are no names: classes, factories, partials, modules, objects; what records and
+policies say of them, and what still works when they cannot be found again."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from smix_pz.records import plain, read_record
 from smix_pz.training import Trainer, train
 
 SMALL: dict[str, Any] = {
-    "algorithm": "vdn", "seeds": (3,), "steps": 40, "eval_every": 20, "eval_episodes": 2, "batch_size": 4, "hidden_dim": 8,
-    "progress": False,
+    "algorithm": "vdn", "seeds": (3,), "steps": 40, "eval_every": 20, "eval_episodes": 2, "batch_size": 4,
+    "hidden_dim": 8, "progress": False,
 }  # fmt: skip
 
 

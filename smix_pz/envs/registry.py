@@ -282,7 +282,7 @@ def _import(module_name: str, asked: str) -> ModuleType:
 
 def _known_names(module_name: str) -> list[str]:
     names = [*ENVS, *(entry.env_id for entry in ENVS.values()), *pettingzoo.parallel_registry]
-    package_name = module_name.partition(".")[0]
+    package_name = module_name.rpartition(".")[0] or module_name
     try:
         package = importlib.import_module(package_name)
     except Exception:
