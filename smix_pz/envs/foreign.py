@@ -32,8 +32,8 @@ def shared_reward(rewards: dict[str, float]) -> float:
                 " Some gain what others lose: if this is a game of sides against each other, no team can play it; hold "
                 "the other side's agents inside the environment, or take a cooperative one."
                 if min(rewards.values()) < 0 < max(rewards.values())
-                else " (If these are sides against each other, no rule makes them a team; a cooperative environment, or "
-                "one that plays the other side itself, would work.)"
+                else " (If these are sides against each other, no rule makes them a team; a cooperative environment, "
+                "or one that plays the other side itself, would work.)"
             )
             raise ValueError(
                 f"the agents are paid unlike rewards: {first} {value!r}, {other} {another!r}. A team has one reward: "
