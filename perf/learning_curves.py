@@ -46,8 +46,8 @@ TASKS = {
         team_reward="sum", algorithm="vdn", seeds=(0, 1), steps=20_000, eval_every=4_000, epsilon_steps=10_000,
     ),
     "foraging": TrainConfig(
-        **{**SHARED, "learning_rate": 5e-4}, env="lbforaging:Foraging-5x5-2p-1f-v3", team_reward="sum",
-        algorithm="qmix", seeds=(0, 1), steps=100_000, eval_every=10_000, epsilon_steps=50_000, gamma=0.95,
+        **{**SHARED, "updates_per_group": 4}, env="lbforaging:Foraging-5x5-2p-1f-v3", team_reward="sum",
+        algorithm="vdn", seeds=(0, 1), steps=150_000, eval_every=15_000, epsilon_steps=75_000, gamma=0.95,
         target_update_episodes=40,
     ),
 }  # fmt: skip

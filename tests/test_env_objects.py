@@ -18,6 +18,7 @@ import torch
 from tiny_envs import AGENTS, Delay, Masked
 
 import smix_pz
+from smix_pz import envs
 from smix_pz.config import TrainConfig
 from smix_pz.envs import masked_team_v0, matrix_game_v0
 from smix_pz.labels import is_found_by_name, label
@@ -69,7 +70,7 @@ def test_labels(thing: Any, name: str) -> None:
     assert is_found_by_name(name) == ("<" not in name)
 
 
-def test_what_is_not_where_it_says_has_no_path() -> None:
+def test_what_is_not_where_it_says_has_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
     class Inner(Masked):
         pass
 
@@ -77,7 +78,7 @@ def test_what_is_not_where_it_says_has_no_path() -> None:
     imposter = type("Masked", (Masked,), {"__module__": "tiny_envs"})
     assert label(imposter) == "<Masked of tiny_envs>"
     script = type("Own", (), {"__module__": "__main__"})
-    sys.modules["__main__"].Own = script  # type: ignore[attr-defined]  # found now, but not from another program
+    monkeypatch.setattr(sys.modules["__main__"], "Own", script, raising=False)  # there, but not for another program
     assert label(script) == "<Own of __main__>"
 
 
@@ -189,6 +190,21 @@ def test_a_job_with_an_object_resumes(tmp_path: Path) -> None:
             trainer.run()
     assert not read_record(tmp_path / "seed-0003.jsonl").finished
     assert train(TrainConfig(**SMALL, env=Masked(), out=tmp_path)).records[0].metrics == whole.records[0].metrics
+
+
+def test_a_team_trained_with_preprocessing_plays_in_a_loop() -> None:
+    """Observations of two steps, masks in infos, a death: the return that `evaluate` has (cut=0 is deterministic)."""
+    keywords = {"flat_obs": True, "cut": 0}
+    result = train(masked_team_v0, **SMALL, env_kwargs=keywords, preprocess=["frame_stack_v1:2"])
+    policy = result.policies[0]
+    env = envs.preprocess(masked_team_v0.parallel_env(**keywords), policy.about["preprocess"])
+    player, total = policy.player(env), 0.0
+    observations, infos = env.reset(seed=0)
+    while env.agents:
+        acting = {agent: observations[agent] for agent in env.agents}
+        observations, rewards, _, _, infos = env.step(player.act(acting, infos))
+        total += next(iter(rewards.values()))
+    np.testing.assert_array_equal(smix_pz.evaluate(policy, 2).returns, [[total, total]])
 
 
 OUTSIDE = '''
