@@ -131,7 +131,7 @@ def _render(
     env: str | None = None,
     map: str | None = None,
     env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
-    team_reward: Literal["mean", "sum", "first"] | None = None,
+    team_reward: Literal["mean", "sum", "first", "individual"] | None = None,
     episodes: int = 1,
     seed: int = 0,
     fps: float | None = None,

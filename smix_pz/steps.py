@@ -72,10 +72,11 @@ def join_step(name: str, keywords: Mapping[str, Any]) -> str:
 
 def _parts(text: str) -> list[str]:
     """Split at commas that stand outside brackets and quotes."""
-    parts, depth, quote, start = [], 0, "", 0
+    parts, depth, quote, start, escaped = [], 0, "", 0, False
     for at, char in enumerate(text):
         if quote:
-            quote = "" if char == quote else quote
+            quote = "" if char == quote and not escaped else quote
+            escaped = char == "\\" and quote == '"' and not escaped
         elif char in "\"'":
             quote = char
         elif char in "[{(":

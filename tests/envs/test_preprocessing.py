@@ -76,6 +76,7 @@ class Camera(ParallelEnv):
         ("dtype_v0:float32", ("dtype_v0", ["float32"], {})),
         ("color_reduction_v0: {mode: full}", ("color_reduction_v0", [], {"mode": "full"})),
         ('x:a="b,c=d"', ("x", [], {"a": "b,c=d"})),
+        (r'x:a=["\",\\"],b=1', ("x", [], {"a": ['",\\'], "b": 1})),
     ],
 )
 def test_a_step_is_read(text, parsed):
