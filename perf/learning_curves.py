@@ -31,27 +31,28 @@ from smix_pz.files import atomic_path, write_text
 from smix_pz.records import RunRecord, read_record
 from smix_pz.training import read_if_any, record_path, train
 
-SHARED: dict[str, Any] = {"eval_episodes": 32, "updates_per_group": 2, "learning_rate": 1e-3, "progress": False}
+SHARED: dict[str, Any] = {"eval_episodes": 32, "learning_rate": 1e-3, "progress": False}
 TASKS = {
     "simple_spread": TrainConfig(
-        **SHARED, env="mpe2.simple_spread_v3", team_reward="mean", algorithm="vdn", seeds=(0, 1), steps=50_000,
-        eval_every=5_000, epsilon_steps=25_000,
+        **SHARED, env="mpe2.simple_spread_v3", team_reward="mean", algorithm="vdn", seeds=(0, 1), steps=40_000,
+        eval_every=5_000, epsilon_steps=20_000, updates_per_group=2,
     ),
     "simple_speaker_listener": TrainConfig(
-        **SHARED, env="mpe2.simple_speaker_listener_v4", algorithm="qmix", seeds=(0, 1, 2), steps=60_000,
-        eval_every=5_000, epsilon_steps=30_000,
+        **SHARED, env="mpe2.simple_speaker_listener_v4", algorithm="qmix", seeds=(0, 1, 2), steps=40_000,
+        eval_every=5_000, epsilon_steps=20_000, updates_per_group=2,
+    ),
+    "foraging": TrainConfig(
+        **SHARED, env="lbforaging:Foraging-5x5-2p-1f-v3", team_reward="sum", algorithm="vdn", seeds=(0, 1),
+        steps=40_000, eval_every=5_000, epsilon_steps=20_000, updates_per_group=8, gamma=0.95,
+        target_update_episodes=40,
     ),
     "pursuit": TrainConfig(
         **{**SHARED, "eval_episodes": 4}, env="pettingzoo.sisl.pursuit_v5", env_kwargs={"max_cycles": 100},
-        team_reward="sum", algorithm="vdn", seeds=(0, 1), steps=20_000, eval_every=4_000, epsilon_steps=10_000,
-    ),
-    "foraging": TrainConfig(
-        **{**SHARED, "updates_per_group": 4}, env="lbforaging:Foraging-5x5-2p-1f-v3", team_reward="sum",
-        algorithm="vdn", seeds=(0, 1), steps=150_000, eval_every=15_000, epsilon_steps=75_000, gamma=0.95,
-        target_update_episodes=40,
+        team_reward="sum", algorithm="vdn", seeds=(0, 1), steps=12_000, eval_every=3_000, epsilon_steps=8_000,
+        updates_per_group=12, target_update_episodes=20,
     ),
 }  # fmt: skip
-RANDOM_EPISODES, RANDOM_TURN = 320, 32
+RANDOM_EPISODES, RANDOM_TURN = 96, 32
 
 
 def trained(config: TrainConfig) -> list[RunRecord]:
@@ -84,7 +85,7 @@ def draw(panels: dict[str, tuple[list[RunRecord], float]]) -> Figure:
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
-    for one, (name, (records, chance)) in zip(axes, panels.items(), strict=False):
+    for one, (records, chance) in zip(axes, panels.values(), strict=False):
         aligned = statistics.align(records, "eval/return")
         algorithm = str(records[0].run["algorithm"])
         color = styles_for([algorithm])[algorithm].color
@@ -92,7 +93,7 @@ def draw(panels: dict[str, tuple[list[RunRecord], float]]) -> Figure:
         one.fill_between(x, aligned.values.min(0), aligned.values.max(0), color=color, alpha=0.25, linewidth=0)
         one.plot(x, aligned.values.mean(0), color=color, label=f"{algorithm}, {len(records)} runs")
         one.axhline(chance, color="black", linestyle="--", linewidth=1, label="random play")
-        one.set_title(name, fontsize=10)
+        one.set_title(str(records[0].run["config"]["env"]).split(":")[-1].split(".")[-1], fontsize=10)
         one.set_xlabel("environment steps (thousands)", fontsize=8)
         one.set_ylabel("greedy return", fontsize=8)
         one.tick_params(labelsize=8)
