@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 import zlib
 from collections.abc import Mapping
@@ -129,6 +130,7 @@ class Trainer:
             "keep_behaviour": self.algorithm.returns.needs_behaviour,
         }
         size = EpisodeReplay.estimate_bytes(n_runs, capacity, **stored)
+        _check_memory(size, n_runs * capacity, self.device)
         self.progress = Progress(config, n_runs)
         opened.callback(self.progress.close)
         self.progress.note(
@@ -460,6 +462,22 @@ def _streams(seed: int) -> dict[str, np.random.Generator]:
     """A run's own random streams; nothing draws from a global generator."""
     children = np.random.SeedSequence(seed).spawn(len(STREAMS))
     return {name: np.random.default_rng(child) for name, child in zip(STREAMS, children, strict=True)}
+
+
+def _check_memory(size: int, episodes: int, device: torch.device) -> None:
+    """Raise ValueError if a replay of `size` bytes cannot be had: said before an hour of collecting, not after."""
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return
+    if size > there:
+        raise ValueError(
+            f"the replay would take {size / 2**30:,.1f} GiB ({episodes:,} episodes of {size / episodes / 2**20:,.1f} "
+            f"MiB), this machine has {there / 2**30:,.1f} GiB: set a smaller buffer_size, fewer seeds, a shorter "
+            "episode_limit, or smaller observations (preprocess)"
+        )
 
 
 def _device(name: str) -> torch.device:

@@ -192,6 +192,16 @@ def test_a_job_with_an_object_resumes(tmp_path: Path) -> None:
     assert train(TrainConfig(**SMALL, env=Masked(), out=tmp_path)).records[0].metrics == whole.records[0].metrics
 
 
+def test_a_replay_that_no_machine_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_is_built(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("smix_pz.training.EpisodeReplay.__init__", nothing_is_built)
+    # Masked: 6 steps of 2 agents; 10**12 episodes take more than 10**12 bytes, whatever the layout.
+    with pytest.raises(ValueError, match=r"1,000,000,000,000 episodes.*smaller buffer_size"):
+        Trainer(TrainConfig(**SMALL, env=Masked, buffer_size=10**12))
+
+
 def test_a_team_trained_with_preprocessing_plays_in_a_loop() -> None:
     """Observations of two steps, masks in infos, a death: the return that `evaluate` has (cut=0 is deterministic)."""
     keywords = {"flat_obs": True, "cut": 0}
