@@ -1,5 +1,7 @@
 """Other people's environments in the team view: sizes, and steps per second of one copy under random legal play.
 
+Seconds are those of the processor, so that what else runs on the machine counts little.
+
     python perf/environments.py     # needs mpe2, lbforaging, rware, pymunk and supersuit, which `make install` brings
 
 An environment whose package is missing is said to be missing.
@@ -44,15 +46,15 @@ def play(name: str, rule: str | None, options: dict[str, Any]) -> tuple[str, ...
     envs = make_vector_env(name, 1, reward=rule, **options)
     spec, rng = envs.team_spec, np.random.default_rng(0)
     observation, _ = envs.reset(seed=0)
-    steps, started = 0, time.perf_counter()
-    while time.perf_counter() - started < SECONDS:
+    steps, started = 0, time.process_time()
+    while time.process_time() - started < SECONDS:
         mask = observation["action_mask"]
         actions = np.where(mask != 0, rng.random(mask.shape), -1.0).argmax(-1)
         observation, _, terminated, truncated, _ = envs.step(actions)
         steps += 1
         if terminated[0] or truncated[0]:
             observation, _ = envs.reset()
-    rate = steps / (time.perf_counter() - started)
+    rate = steps / (time.process_time() - started)
     envs.close()
     sizes = (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit)
     return (*(f"{size:,}" for size in sizes), f"{rate:,.0f}")
