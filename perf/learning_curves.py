@@ -47,9 +47,10 @@ TASKS = {
         target_update_episodes=40,
     ),
     "pursuit": TrainConfig(
-        **{**SHARED, "eval_episodes": 4}, env="pettingzoo.sisl.pursuit_v5", env_kwargs={"max_cycles": 100},
-        team_reward="sum", algorithm="vdn", seeds=(0, 1), steps=12_000, eval_every=3_000, epsilon_steps=8_000,
-        updates_per_group=12, target_update_episodes=20,
+        **{**SHARED, "eval_episodes": 8}, env="pettingzoo.sisl.pursuit_v5",
+        env_kwargs={"max_cycles": 100, "x_size": 8, "y_size": 8, "n_pursuers": 4, "n_evaders": 6},
+        team_reward="sum", algorithm="vdn", seeds=(0, 1), steps=20_000, eval_every=4_000, epsilon_steps=10_000,
+        updates_per_group=8, target_update_episodes=20,
     ),
 }  # fmt: skip
 RANDOM_EPISODES, RANDOM_TURN = 96, 32
