@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from smix_pz import envs
-from smix_pz.envs.registry import find_entry, series_arguments
+from smix_pz.envs.registry import find_entry, find_source, series_arguments
 from smix_pz.names import check_name
 from smix_pz.rollout import EpisodeSummary
 
@@ -28,17 +28,19 @@ def evaluate_player(
     episodes: int = 32,
     seed: int = 0,
     *,
-    env: str | None = None,
+    env: Any = None,
     env_kwargs: Mapping[str, Any] | None = None,
     reward: Any = None,
     episode_limit: int | None = None,
+    preprocess: Sequence[Any] = (),
 ) -> EpisodeSummary:
     """Let a scripted player play.
 
     Args:
         player: "random" on any environment; "nearest", "focus-fire" or "heuristic" on smac_sim_v0.
         episodes: how many. seed: of the environments and of the random player.
-        env: None: smac_sim_v0. env_kwargs: its arguments. reward, episode_limit: as for `make_vector_env`.
+        env: None: smac_sim_v0. env_kwargs: its arguments. reward, episode_limit, preprocess: as for
+            `make_vector_env`.
 
     Returns:
         Returns, lengths and wins, arrays [1, episodes].
@@ -47,14 +49,21 @@ def evaluate_player(
         ValueError: an unknown player, or one that does not know the environment.
     """
     check_name("player", player, PLAYER_NAMES)
-    name = env or SCRIPTED_ENV
-    entry = find_entry(name)
+    name = SCRIPTED_ENV if env is None else env
+    entry = find_entry(name) if isinstance(name, str) else None
     if player != RANDOM and (entry is None or entry.name != SCRIPTED_ENV):
         raise ValueError(f"the player {player!r} only knows {SCRIPTED_ENV}, got the environment {name!r}; use 'random'")
     keywords = series_arguments(name, env_kwargs or {})
     form = "auto" if player == RANDOM else "native"  # the scripted players read the battles themselves
     vector = envs.make_vector_env(
-        name, episodes, reward=reward, episode_limit=episode_limit, vectorization=form, **keywords
+        find_source(name).copied(),
+        episodes,
+        reward=reward,
+        episode_limit=episode_limit,
+        vectorization=form,
+        preprocess=preprocess,
+        state="observations" if preprocess else None,  # no player here reads a state, which may be a picture
+        **keywords,
     )
     try:
         act = _random(episodes, seed) if player == RANDOM else _scripted(player, vector, episodes, seed)

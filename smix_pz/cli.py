@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def _train(config: TrainConfig, /) -> None:
     from smix_pz.training import train
 
     result = train(config)
-    table = Table(title=f"{config.algorithm} on {config.env}, {result.seconds:.1f} s")
+    table = Table(title=f"{config.algorithm} on {config.env_name}, {result.seconds:.1f} s")
     names = [n for n in ("eval/return", "eval/win_rate", "eval/episode_length") if n in result.records[0].metrics[-1]]
     for heading in ("seed", "steps", *names):
         table.add_column(heading, justify="right")
@@ -73,6 +74,7 @@ def _evaluate(
     env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
     team_reward: Literal["mean", "sum", "first", "individual"] | None = None,
     episode_limit: int | None = None,
+    preprocess: tuple[str, ...] = (),
 ) -> None:
     """Play a saved policy greedily, or a scripted player, and print its returns.
 
@@ -86,6 +88,7 @@ def _evaluate(
         env_kwargs: arguments of the environment, over those it was trained with.
         team_reward: of a scripted player: how agents' unlike rewards become the team's. A policy knows its own.
         episode_limit: of a scripted player: steps after which an episode is truncated. A policy knows its own.
+        preprocess: of a scripted player: SuperSuit's wrappers, as in training. A policy knows its own.
     """
     import numpy as np
 
@@ -94,15 +97,17 @@ def _evaluate(
     keywords = _with_map(env_kwargs, map)
     if is_player(policy):
         summary = evaluate_player(
-            policy, episodes, seed, env=env, env_kwargs=keywords, reward=team_reward, episode_limit=episode_limit
-        )
+            policy, episodes, seed, env=env, env_kwargs=keywords, reward=team_reward, episode_limit=episode_limit,
+            preprocess=preprocess,
+        )  # fmt: skip
         title = f"{policy} on {env or 'smac_sim_v0'}"
     else:
         from smix_pz.policy import evaluate, load
 
-        if team_reward is not None or episode_limit is not None:
+        if team_reward is not None or episode_limit is not None or preprocess:
             raise ValueError(
-                "--team-reward and --episode-limit are for scripted players: a policy plays as it was trained"
+                "--team-reward, --episode-limit and --preprocess are for scripted players: a policy plays as it was "
+                "trained"
             )
         loaded = load(policy)
         summary = evaluate(loaded, episodes, seed, env=env, **keywords)
@@ -126,6 +131,7 @@ def _render(
     env: str | None = None,
     map: str | None = None,
     env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
+    team_reward: Literal["mean", "sum", "first", "individual"] | None = None,
     episodes: int = 1,
     seed: int = 0,
     fps: float | None = None,
@@ -139,6 +145,7 @@ def _render(
         env: the environment; None: the one the policy was trained on, or smac_sim_v0.
         map: short for --env-kwargs map_name=MAP.
         env_kwargs: arguments of the environment.
+        team_reward: of a scripted player: how agents' unlike rewards become the team's. A policy knows its own.
         episodes: how many, one after the other.
         seed: of the first episode.
         fps: pictures a second; None: the speed at which the game is watched.
@@ -147,8 +154,8 @@ def _render(
     from smix_pz.render import render_episode
 
     film = render_episode(
-        out, player=player, env=env, env_kwargs=_with_map(env_kwargs, map), episodes=episodes, seed=seed, fps=fps,
-        size=size,
+        out, player=player, env=env, env_kwargs=_with_map(env_kwargs, map), reward=team_reward, episodes=episodes,
+        seed=seed, fps=fps, size=size,
     )  # fmt: skip
     ends = {True: "won", False: "not won", None: "ended"}
     for index, (total, length, won) in enumerate(zip(film.returns, film.lengths, film.won, strict=True)):
@@ -359,6 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from smix_pz.envs.starcraft import StarCraftUnavailable
 
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # for --env its.module; last, so that nothing here hides an installed package
     try:
         default, words = _with_config_file(words)
         commands: dict[str, Any] = {

@@ -6,13 +6,17 @@ The field docstrings become the command's ``--help``. A key that does not exist 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from smix_pz.labels import label
 from smix_pz.names import check_name, nearest
+from smix_pz.steps import step_text
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,19 @@ OPTIMIZER_DEFAULTS: Mapping[str, Mapping[str, float]] = {
 class TrainConfig(Hyperparameters):
     """One training job: an algorithm on an environment with one or many seeds, trained as one program."""
 
-    env: str = "matrix_game_v0"
-    """Environment: one of ours, a PettingZoo registry id, or module:callable."""
+    env: Any = "matrix_game_v0"
+    """Environment: one of ours, a PettingZoo registry id, or module:callable. In Python also what these stand for."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment."""
     team_reward: Literal["mean", "sum", "first", "individual"] | None = None
     """How agents' unlike rewards become the team's; None: they have to be equal; "individual": each agent is trained
     on its own (iql)."""
+    team_state: Literal["observations"] | None = None
+    """The state that mixers read; None: the environment's own if it has one; observations: its agents', joined."""
     episode_limit: int | None = None
     """Steps after which an episode is truncated; None: the environment's own."""
+    preprocess: tuple[str, ...] = ()
+    """SuperSuit's wrappers, in order: NAME or NAME:KEY=VALUE,..., such as resize_v1:x_size=84,y_size=84."""
     algorithm: str = "smix"
     """A row of ALGORITHMS; `smix-pz algorithms` lists them."""
     seeds: tuple[int, ...] = (0,)
@@ -174,6 +182,7 @@ class TrainConfig(Hyperparameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._unfold_env()
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds are {self.seeds!r}; they should be one or more different non-negative integers")
 
@@ -187,8 +196,31 @@ class TrainConfig(Hyperparameters):
         return from_dict(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for records."""
-        return dataclasses.asdict(self)
+        """Plain values, for records; an environment that is no text is there by its :func:`smix_pz.labels.label`."""
+        return {**self.fields(), "env": self.env_name}
+
+    def fields(self) -> dict[str, Any]:
+        """The fields as they are, by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @property
+    def env_name(self) -> str:
+        """The environment's name, import path or, where it has neither, description."""
+        return label(self.env)
+
+    def _unfold_env(self) -> None:
+        """A functools.partial becomes what it calls and its arguments, so that records hold both."""
+        while isinstance(self.env, partial):
+            inner = self.env
+            try:
+                given = inspect.signature(inner.func).bind_partial(*inner.args)
+            except (TypeError, ValueError):
+                return  # its values have no names
+            names = inspect.signature(inner.func).parameters
+            if any(names[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for name in given.arguments):
+                return
+            object.__setattr__(self, "env", inner.func)
+            object.__setattr__(self, "env_kwargs", {**given.arguments, **inner.keywords, **self.env_kwargs})
 
 
 T = typing.TypeVar("T")
@@ -210,7 +242,11 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:
+    if hint is Any:
+        return value
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if key == "preprocess" and hint is str:
+        value = step_text(value)  # a mapping, as in YAML
     if value is None:
         if type(None) in options:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from smix_pz.algorithms.agents import Agent, describe_agent, read_agent
 from smix_pz.config import TrainConfig
 from smix_pz.deploy import AgentNetwork, Player, export
 from smix_pz.envs import TeamSpec
-from smix_pz.envs.registry import series_arguments, shared_arguments, turns
+from smix_pz.envs.registry import find_source, series_arguments, shared_arguments, turns
 from smix_pz.files import atomic_path
+from smix_pz.labels import label
 from smix_pz.provenance import recorded_settings
 from smix_pz.records import plain
 from smix_pz.rollout import Collector, EpisodeSummary, collect_summaries
@@ -57,9 +58,11 @@ class Policy:
         """The policy of one run: params without the run axis."""
         about = {
             "algorithm": algorithm.name,
-            "env": config.env,
+            "env": config.env_name,
             "env_kwargs": plain(config.env_kwargs),
             "team_reward": config.team_reward,
+            "team_state": config.team_state,
+            "preprocess": list(config.preprocess),
             "episode_limit": config.episode_limit,
             "seed": seed,
             "config": recorded_settings(config),
@@ -146,26 +149,50 @@ def load(path: str | Path) -> Policy:
     return Policy.load(path)
 
 
+def view_options(about: Mapping[str, Any]) -> dict[str, Any]:
+    """How a policy's environment was seen in training, as options of ``make_vector_env``; older files lack some."""
+    return {
+        "reward": about["team_reward"],
+        "episode_limit": about["episode_limit"],
+        "state": about.get("team_state"),
+        "preprocess": about.get("preprocess", ()),
+    }
+
+
 def evaluate(
-    policy: Policy, episodes: int = 32, seed: int = 0, *, env: str | None = None, **env_kwargs: Any
+    policy: Policy,
+    episodes: int = 32,
+    seed: int = 0,
+    *,
+    env: Any = None,
+    preprocess: Sequence[Any] | None = None,
+    **env_kwargs: Any,
 ) -> EpisodeSummary:
     """Greedy, decentralised play of a policy, on the environment it was trained on or another of the same sizes.
 
     Another environment gets those of the arguments of training that it takes as well: a policy trained on a map of
-    smac_sim_v0 plays the same map of smac_v0.
+    smac_sim_v0 plays the same map of smac_v0. It also gets the preprocessing of training.
+
+    Args:
+        env: whatever :func:`smix_pz.envs.make_vector_env` takes; needed where training was given an environment that
+            has no name. An object is copied. None: the one of training.
+        preprocess: other steps than those of training.
+        env_kwargs: arguments of the environment, over those of training.
 
     Returns:
         Returns, lengths and wins, arrays [1, episodes].
 
     Raises:
-        ValueError: the environment's sizes are not those of the policy.
+        ValueError: the environment's sizes are not those of the policy, or it cannot be found by name.
     """
     about = policy.about
-    options: dict[str, Any] = {"reward": about["team_reward"], "episode_limit": about["episode_limit"]}
-    name = env or about["env"]
-    own = about["env_kwargs"] if name == about["env"] else shared_arguments(name, about["env_kwargs"])
+    options = view_options(about)
+    if preprocess is not None:
+        options["preprocess"] = preprocess
+    name = about["env"] if env is None else env
+    own = about["env_kwargs"] if label(name) == about["env"] else shared_arguments(name, about["env_kwargs"])
     vector = envs.make_vector_env(
-        name, turns(name, episodes), **options, **series_arguments(name, {**own, **env_kwargs})
+        find_source(name).copied(), turns(name, episodes), **options, **series_arguments(name, {**own, **env_kwargs})
     )
     try:
         spec = vector.team_spec

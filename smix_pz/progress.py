@@ -24,7 +24,7 @@ class Progress:
     def __init__(self, config: TrainConfig, n_runs: int) -> None:
         self._console = Console(stderr=True)
         self._quiet = not config.progress
-        self._title = f"{config.algorithm} on {config.env}, {n_runs} run(s)"
+        self._title = f"{config.algorithm} on {config.env_name}, {n_runs} run(s)"
         self._latest: dict[int, float] = {}
         self._line_at = time.perf_counter()
         self._shown_at = 0.0

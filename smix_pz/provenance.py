@@ -33,7 +33,7 @@ def describe_run(config: TrainConfig, algorithm: Algorithm, spec: TeamSpec) -> d
         "engine": dict(spec.engine),
         "config": recorded_settings(config),
         "stacked_with": len(config.seeds),
-        "versions": versions(),
+        "versions": versions() | ({"supersuit": importlib.metadata.version("supersuit")} if config.preprocess else {}),
         "machine": machine(config.device),
         "git_commit": git_commit(),
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

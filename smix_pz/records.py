@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from smix_pz.labels import label
+
 FORMAT = 1
 
 
@@ -130,7 +132,10 @@ def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """JSON's own types only: arrays become lists, numbers that are not finite null (JSON has no word for them)."""
+    """JSON's own types only: arrays become lists, numbers that are not finite null (JSON has no word for them).
+
+    What is none of these (a class, say) is there by its :func:`smix_pz.labels.label`.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -141,4 +146,4 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return value if value is None or isinstance(value, (bool, int, float, str)) else label(value)

@@ -51,6 +51,7 @@ def render_episode(
     player: str | Path = "focus-fire",
     env: str | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
+    reward: Any = None,
     episodes: int = 1,
     seed: int = 0,
     fps: float | None = None,
@@ -65,6 +66,7 @@ def render_episode(
         player: a policy that training wrote (.safetensors), "random", or a scripted player of `smac_sim_v0`.
         env: the environment; None: the one the policy was trained on, or "smac_sim_v0".
         env_kwargs: its arguments, over those the policy was trained with.
+        reward: of a scripted player: how agents' unlike rewards become the team's. A policy knows its own.
         episodes: how many, one after the other; episode i has the seed `seed` + i.
         seed: of the first episode, and of a random player.
         fps: pictures a second; None: the speed at which the game is watched.
@@ -83,7 +85,7 @@ def render_episode(
     check_int("seed", seed, 0)
     check_video(out, 1.0 if fps is None else fps)
     kwargs = dict(env_kwargs or {}) | ({} if map_name is None else {"map_name": map_name})
-    team, act_of = _prepare(str(player), env, kwargs, seed)
+    team, act_of = _prepare(str(player), env, kwargs, seed, reward)
     film = Film(out)
     try:
         shoot = _camera(team, size, _label(player))
@@ -168,10 +170,12 @@ def _speed(team: gymnasium.Env) -> float:
 
 
 def _prepare(
-    player: str, env: str | None, kwargs: dict[str, Any], seed: int
+    player: str, env: str | None, kwargs: dict[str, Any], seed: int, reward: Any
 ) -> tuple[gymnasium.Env, Callable[[], Act]]:
     """The environment in the team view, and what makes a player for each episode."""
     if player.endswith(POLICY_SUFFIX) or Path(player).is_file():
+        if reward is not None:
+            raise ValueError("reward is for scripted players: a policy plays as it was trained")
         return _prepare_policy(player, env, kwargs)
     if player != RANDOM:
         from smix_pz.envs.battle.players import PLAYERS
@@ -179,7 +183,7 @@ def _prepare(
         if player not in PLAYERS:
             known = nearest(player, {*PLAYERS, RANDOM})
             raise ValueError(f"unknown player {player!r}; {known}; or a policy, a {POLICY_SUFFIX} file")
-    team = make_team_env(env or DEFAULT_ENV, render_mode="rgb_array", **kwargs)
+    team = make_team_env(env or DEFAULT_ENV, reward=reward, render_mode="rgb_array", **kwargs)
     if player == RANDOM:
         rng = np.random.default_rng(seed)
         return team, lambda: lambda observation: _random_actions(observation["action_mask"], rng)
@@ -191,13 +195,12 @@ def _prepare(
 
 
 def _prepare_policy(path: str, env: str | None, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, Callable[[], Act]]:
-    from smix_pz.policy import load
+    from smix_pz.policy import load, view_options
 
     policy = load(path)
     about = policy.about
     own = about["env_kwargs"] if env in (None, about["env"]) else {}
-    options = {"reward": about["team_reward"], "episode_limit": about["episode_limit"]}
-    team = make_team_env(env or about["env"], **options, **{**own, **kwargs, "render_mode": "rgb_array"})
+    team = make_team_env(env or about["env"], **view_options(about), **{**own, **kwargs, "render_mode": "rgb_array"})
     spec = team.unwrapped.team_spec  # type: ignore[attr-defined]
     wanted = (policy.agent.obs_dim, policy.agent.n_agents, policy.agent.n_actions)
     got = (spec.obs_dim, spec.n_agents, spec.n_actions)

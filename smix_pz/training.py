@@ -24,7 +24,8 @@ from smix_pz.algorithms import Algorithm, Learner, check_individual, make_learne
 from smix_pz.algorithms.replay import EpisodeReplay
 from smix_pz.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from smix_pz.config import TrainConfig
-from smix_pz.envs.registry import series_arguments, turns
+from smix_pz.envs.registry import find_source, series_arguments, turns
+from smix_pz.labels import is_found_by_name
 from smix_pz.memory import available_bytes, readable
 from smix_pz.policy import Policy
 from smix_pz.progress import Progress
@@ -56,8 +57,12 @@ class TrainResult:
     seconds: float
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig | Any, **settings: Any) -> TrainResult:
     """Train one algorithm on one environment with every seed of ``config``.
+
+    Args:
+        config: a :class:`TrainConfig`, or an environment: ``train("its.module", algorithm="qmix", steps=50_000)``.
+        settings: fields of TrainConfig; over those of ``config``, if that is one.
 
     Nothing starts before the whole configuration has been checked. With ``config.out`` each run appends to its own
     record, policies are saved as safetensors, and a job that was killed resumes from its last checkpoint.
@@ -65,8 +70,15 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
         ValueError, TypeError: bad settings; the message names the value and what was expected.
     """
-    with Trainer(config) as trainer:
+    with Trainer(_as_config(config, settings)) as trainer:
         return trainer.run()
+
+
+def _as_config(config: TrainConfig | Any, settings: Mapping[str, Any]) -> TrainConfig:
+    given = config.fields() if isinstance(config, TrainConfig) else {"env": config}
+    if "env" in settings and not isinstance(config, TrainConfig):
+        raise TypeError(f"train() was given two environments, {config!r} and env={settings['env']!r}")
+    return TrainConfig.from_dict({**given, **settings})
 
 
 class Trainer:
@@ -88,8 +100,11 @@ class Trainer:
         self.env_options: dict[str, Any] = {
             "reward": config.team_reward,
             "episode_limit": config.episode_limit,
+            "state": config.team_state,
+            "preprocess": config.preprocess,
             **series_arguments(config.env, config.env_kwargs),
         }
+        self._source = find_source(config.env).copied()  # an object stays as it is: its copies are played
         n_runs = len(config.seeds)
         self.runs = [_Run(index, seed, _streams(seed)) for index, seed in enumerate(config.seeds)]
         self.active = list(self.runs)  # in the order of the stack's rows
@@ -130,9 +145,14 @@ class Trainer:
         self.progress = Progress(config, n_runs)
         opened.callback(self.progress.close)
         self.progress.note(
-            f"{config.algorithm} on {config.env}: {n_runs} run(s) of {config.steps:,} steps, "
+            f"{config.algorithm} on {config.env_name}: {n_runs} run(s) of {config.steps:,} steps, "
             f"replay {readable(size)} ({capacity:,} episodes a run)"
         )
+        if not is_found_by_name(config.env_name):
+            self.progress.note(
+                f"The environment has no import path, so records and policies call it {config.env_name!r}. A policy "
+                "still loads, acts and exports anywhere; evaluate(policy, env=...) needs the environment again."
+            )
         self.replay = EpisodeReplay(n_runs, capacity, **stored, device=self.device)
         self.collector = Collector(
             self._env, self.spec, self.learner.agent, n_runs, self.device, self.learner.exploration.behaviour
@@ -258,7 +278,7 @@ class Trainer:
         return [run.streams[name] for run in self.active]
 
     def _make_env(self, n_envs: int) -> envs.TeamVectorEnv:
-        return envs.make_vector_env(self.config.env, n_envs, **self.env_options)
+        return envs.make_vector_env(self._source, n_envs, **self.env_options)
 
     def seconds(self) -> float:
         """Wall time of this job, earlier attempts counted in."""

@@ -89,3 +89,36 @@ def test_a_scripted_player_with_a_reward_rule(capsys: pytest.CaptureFixture[str]
     assert "unlike rewards" in capsys.readouterr().err
     main([*words, "--team-reward", "first"])
     assert "1.000" in capsys.readouterr().out  # the first agent is paid 1 in its one step
+
+
+def test_preprocessing_is_trained_with_kept_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command line into record and policy; evaluation and films wrap the environment again."""
+    words = "train --env masked_team_v0 --env-kwargs flat_obs=true cut=0 --algorithm vdn --steps 20 --eval-every 20"
+    words += " --preprocess pad_observations_v0"
+    with pytest.raises(SystemExit):
+        main(words.split())
+    assert "the team view pads unlike observations itself" in " ".join(capsys.readouterr().err.split())
+    words = words.replace("pad_observations_v0", "frame_stack_v1:2 clip_reward_v0:upper_bound=2")
+    main([*words.split(), "--eval-episodes", "2", "--out", str(tmp_path)])
+    record = read_record(tmp_path / "seed-0000.jsonl")
+    assert record.run["config"]["preprocess"] == ["frame_stack_v1:2", "clip_reward_v0:upper_bound=2"]
+    assert "supersuit" in record.run["versions"]
+    policy = str(tmp_path / "seed-0000.safetensors")
+    capsys.readouterr()
+    main(["evaluate", policy, "--episodes", "2"])
+    assert f"{record.metrics[-1]['eval/return']:.3f}" in capsys.readouterr().out
+    main(["render", str(tmp_path / "film.gif"), "--player", policy])
+    assert (tmp_path / "film.gif").stat().st_size > 0
+    with pytest.raises(SystemExit):
+        main(["evaluate", policy, "--preprocess", "flatten_v0"])
+    assert "a policy plays as it was trained" in " ".join(capsys.readouterr().err.split())
+
+
+def test_random_play_with_preprocessing_and_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "evaluate random --env tiny_envs:Constant --episodes 3 --preprocess clip_reward_v0:upper_bound=0.25"
+    main(words.split())
+    assert "0.250" in capsys.readouterr().out  # 1.5, clipped
+    film = str(tmp_path / "spread.gif")
+    words = f"render {film} --player random --env mpe2.simple_spread_v3 --env-kwargs max_cycles=2 --team-reward mean"
+    main(words.split())
+    assert "ended after 2 steps" in capsys.readouterr().out

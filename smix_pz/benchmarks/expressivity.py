@@ -13,7 +13,7 @@ from smix_pz.benchmarks.suite import Job
 from smix_pz.benchmarks.tables import ValueTable
 from smix_pz.config import TrainConfig, from_dict
 from smix_pz.envs import payoff_game_v0
-from smix_pz.policy import Policy
+from smix_pz.policy import Policy, view_options
 from smix_pz.training import policy_path
 
 
@@ -25,9 +25,7 @@ def learned_table(policy: Policy) -> tuple[np.ndarray, tuple[int, ...]]:
     """
     about = policy.about
     config = from_dict(TrainConfig, about["config"])
-    vector = envs.make_vector_env(
-        about["env"], 1, reward=about["team_reward"], episode_limit=about["episode_limit"], **about["env_kwargs"]
-    )
+    vector = envs.make_vector_env(about["env"], 1, **view_options(about), **about["env_kwargs"])
     try:
         spec = vector.team_spec
         observation, _ = vector.reset(seed=[0])

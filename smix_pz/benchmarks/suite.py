@@ -177,7 +177,13 @@ def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:
     for job in jobs:
         resolve(job.config.algorithm, job.config)
     for config in {(job.config.env, str(job.config.env_kwargs)): job.config for job in jobs}.values():
-        envs.make_vector_env(config.env, 1, **config.env_kwargs).close()
+        view: dict[str, Any] = {
+            "reward": config.team_reward,
+            "episode_limit": config.episode_limit,
+            "state": config.team_state,
+            "preprocess": config.preprocess,
+        }
+        envs.make_vector_env(config.env, 1, **view, **config.env_kwargs).close()
     return [dataclasses.replace(job, config=dataclasses.replace(job.config, progress=False)) for job in jobs]
 
 

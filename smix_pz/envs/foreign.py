@@ -33,7 +33,8 @@ def shared_reward(rewards: dict[str, float]) -> float:
                 " Some gain what others lose: if this is a game of sides against each other, no team can play it; hold "
                 "the other side's agents inside the environment, or take a cooperative one."
                 if min(rewards.values()) < 0 < max(rewards.values())
-                else ""
+                else " (If these are sides against each other, no rule makes them a team; a cooperative environment, "
+                "or one that plays the other side itself, would work.)"
             )
             raise ValueError(
                 f"the agents are paid unlike rewards: {first} {value!r}, {other} {another!r}. A team has one reward: "
@@ -96,7 +97,7 @@ class ActionReader:
             raise TypeError(
                 f"the action space of {agent} is {space}, expected Discrete, or a small MultiDiscrete: the algorithms "
                 "choose one action of a few. Many environments have an argument for that, such as "
-                "continuous_actions=False; with continuous actions none of the algorithms here can be used."
+                "continuous_actions=False or continuous=False; no algorithm here can use continuous actions."
             )
         self._shape = tuple(int(n) for n in np.ravel(space.nvec))
         self._first, self._layout, self._dtype = np.ravel(space.start), space.nvec.shape, space.dtype

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,9 +14,11 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from smix_pz.envs.checks import check_choice, check_int, check_keywords
 from smix_pz.envs.foreign import RewardRule, reward_function
 from smix_pz.envs.hold import HoldAtEnd, HoldingVectorEnv
+from smix_pz.envs.preprocessing import check_steps
+from smix_pz.envs.preprocessing import preprocess as apply_steps
 from smix_pz.envs.registry import ENVS, Source, find_entry, find_source
 from smix_pz.envs.spec import TeamSpec
-from smix_pz.envs.team import TeamEnv
+from smix_pz.envs.team import StateRule, TeamEnv, check_state_rule
 from smix_pz.envs.vector import NativeVectorEnv
 
 # What `make_vector_env` returns: both have `team_spec`, take a seed for each environment, and hold at the end.
@@ -33,6 +35,8 @@ def make_vector_env(
     reward: RewardRule = None,
     episode_limit: int | None = None,
     vectorization: str = "auto",
+    preprocess: Sequence[Any] = (),
+    state: StateRule = None,
     **env_kwargs: Any,
 ) -> TeamVectorEnv:
     """Make `n_envs` copies of a cooperative environment, seen as teams.
@@ -47,18 +51,22 @@ def make_vector_env(
     Args:
         env: one of our names ("matrix_game_v0", "smix_pz/matrix_game-v0"), an id of PettingZoo's registry, the name of
             a module with a `parallel_env` ("mpe2.simple_spread_v3") or the module, "module:callable", a factory of
-            ParallelEnv or TeamEnv, or such an object (n_envs=1 only).
+            ParallelEnv or TeamEnv, or such an object (n_envs=1 plays it; more are made by copy.deepcopy).
         n_envs: how many.
         reward: how the agents' rewards make the team's: None (they must be equal), "mean", "sum" or a callable from
             {agent: reward}.
         episode_limit: most steps in an episode; None takes the environment's own.
         vectorization: "native" (one object, array operations; only ours), "sync" (one after the other), "async" (a
             process each), or "auto": native where possible, else sync.
+        preprocess: SuperSuit's wrappers by name, in order, around the environment and inside the team view; see
+            `smix_pz.envs.preprocessing`.
+        state: None: the environment's own `state()` where it has one; "observations": its agents' joined observations
+            in any case.
         **env_kwargs: arguments of the environment.
 
     Raises:
-        ValueError: unknown name, reward rule or vectorization; unlike rewards without a rule; no episode limit; more
-            than one copy of an object; "native" where there is no native form.
+        ValueError: unknown name, reward rule or vectorization; unlike rewards without a rule; no episode limit; an
+            object that cannot be copied; "native" where there is no native form; preprocessing that does not fit.
         TypeError: unknown argument of the environment; an action space that is not Discrete; not an environment.
     """
     n_envs = check_int("n_envs", n_envs, 1)
@@ -66,21 +74,20 @@ def make_vector_env(
         episode_limit = check_int("episode_limit", episode_limit, 1)
     check_choice("vectorization", vectorization, VECTORIZATIONS)
     reward_function(reward)
+    check_steps(preprocess)
     source = find_source(env)
     source.check(env_kwargs)
+    view = {"reward": reward, "episode_limit": episode_limit, "state": check_state_rule(state)}
     if vectorization in ("auto", "native"):
-        refusal = _why_not_native(source, reward, env_kwargs)
+        refusal = _why_not_native(source, view, preprocess, env_kwargs)
         if refusal is None:
             keywords = {name: value for name, value in env_kwargs.items() if name != "render_mode"}
             return make_native_env(source.env_id, n_envs, AutoresetMode.DISABLED, episode_limit, **keywords)
         if vectorization == "native":
             raise ValueError(f'vectorization="native" cannot be had: {refusal}. Use "sync", "async" or "auto".')
-    if source.single and (n_envs > 1 or vectorization == "async"):
-        raise ValueError(
-            f"{env} is one object and cannot be copied, for n_envs={n_envs}, vectorization={vectorization!r}: "
-            "pass a factory, such as its class or a lambda that makes it."
-        )
-    make_team = partial(_make_team, source, reward, episode_limit, env_kwargs)
+    if n_envs > 1 or vectorization == "async":
+        source = source.copied()
+    make_team = partial(_make_team, source, view, tuple(preprocess), env_kwargs)
     spec = _probed_spec(make_team, keep=source.single)
     make_held = partial(_make_held, make_team)
     vectoriser = AsyncVectorEnv if vectorization == "async" else SyncVectorEnv
@@ -88,12 +95,20 @@ def make_vector_env(
 
 
 def make_team_env(
-    env: Any, *, reward: RewardRule = None, episode_limit: int | None = None, **env_kwargs: Any
+    env: Any,
+    *,
+    reward: RewardRule = None,
+    episode_limit: int | None = None,
+    preprocess: Sequence[Any] = (),
+    state: StateRule = None,
+    **env_kwargs: Any,
 ) -> gymnasium.Env:
     """Make one environment in the team view; arguments and errors as for `make_vector_env`."""
+    check_steps(preprocess)
     source = find_source(env)
     source.check(env_kwargs)
-    return _make_team(source, reward, episode_limit, env_kwargs)
+    view = {"reward": reward, "episode_limit": episode_limit, "state": check_state_rule(state)}
+    return _make_team(source, view, tuple(preprocess), env_kwargs)
 
 
 def make_native_env(
@@ -122,12 +137,17 @@ def _native_names() -> list[str]:
     return [name for name, entry in ENVS.items() if entry.native is not None]
 
 
-def _why_not_native(source: Source, reward: RewardRule, env_kwargs: Mapping[str, Any]) -> str | None:
+def _why_not_native(
+    source: Source, view: Mapping[str, Any], steps: Sequence[Any], env_kwargs: Mapping[str, Any]
+) -> str | None:
     """Why the native form does not serve, or None if it does."""
+    reward = view["reward"]
     if source.entry is None or source.entry.native is None:
         return f"{source.env_id or 'this environment'} has no native vector form"
     if reward is not None and reward != "mean":
         return "the native forms pay the reward that all agents share, so they know no other rule than None or 'mean'"
+    if steps or view["state"] is not None:
+        return "the native forms know neither preprocessing nor another state than their own"
     if env_kwargs.get("render_mode") is not None:
         return "the native forms draw no pictures, so they take no render_mode"
     try:
@@ -138,14 +158,17 @@ def _why_not_native(source: Source, reward: RewardRule, env_kwargs: Mapping[str,
 
 
 def _make_team(
-    source: Source, reward: RewardRule, episode_limit: int | None, env_kwargs: Mapping[str, Any]
+    source: Source, view: Mapping[str, Any], steps: tuple[Any, ...], env_kwargs: Mapping[str, Any]
 ) -> gymnasium.Env:
     made = source.factory(**env_kwargs)
     if isinstance(made, gymnasium.Env) and isinstance(made.unwrapped, TeamEnv):
-        if reward is not None or episode_limit is not None:
-            raise ValueError("reward and episode_limit belong to the ParallelEnv's view: give them to the TeamEnv.")
+        if steps or any(value is not None for value in view.values()):
+            raise ValueError(
+                "reward, episode_limit, state and preprocess belong to the ParallelEnv and its view: give them to the "
+                "TeamEnv and what is inside."
+            )
         return made
-    return TeamEnv(made, reward=reward, episode_limit=episode_limit, env_id=source.env_id)
+    return TeamEnv(apply_steps(made, steps), env_id=source.env_id, **view)
 
 
 def _make_held(make_team: Callable[[], gymnasium.Env]) -> gymnasium.Env:

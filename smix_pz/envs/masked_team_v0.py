@@ -86,6 +86,8 @@ that the reward of a last step is lost altogether. The order of routes is the sa
 `late_guard`: guard_0 joins after the first step. Not by default, because some programs expect all agents at the start;
 PettingZoo's own `seed_test` seeds the action spaces of no others.
 
+`flat_obs`: observations are the Box alone; masks are then only in the infos.
+
 `strict`: an illegal action raises ValueError.
 
 `render_mode`: None, "human" (needs pygame-ce), "rgb_array" or "ansi".
@@ -293,10 +295,16 @@ def env(**keywords: Any) -> AECEnv:
 
 
 def raw_env(
-    cut: float = 0.5, *, late_guard: bool = False, strict: bool = False, render_mode: str | None = None
+    cut: float = 0.5,
+    *,
+    late_guard: bool = False,
+    flat_obs: bool = False,
+    strict: bool = False,
+    render_mode: str | None = None,
 ) -> AECEnv:
     """AEC form without wrappers; arguments as for `parallel_env`."""
-    return parallel_to_aec(parallel_env(cut, late_guard=late_guard, strict=strict, render_mode=render_mode))
+    game = parallel_env(cut, late_guard=late_guard, flat_obs=flat_obs, strict=strict, render_mode=render_mode)
+    return parallel_to_aec(game)
 
 
 class parallel_env(DrawnParallelEnv):
@@ -305,6 +313,7 @@ class parallel_env(DrawnParallelEnv):
     Args:
         cut: probability that a shaky move truncates the episode.
         late_guard: guard_0 joins after the first step.
+        flat_obs: observations are the Box alone; masks are then only in the infos.
         strict: an illegal action raises ValueError.
         render_mode: None, "human", "rgb_array" or "ansi".
 
@@ -321,11 +330,17 @@ class parallel_env(DrawnParallelEnv):
     metadata = game_metadata("masked_team_v0", RULES)
 
     def __init__(
-        self, cut: float = 0.5, *, late_guard: bool = False, strict: bool = False, render_mode: str | None = None
+        self,
+        cut: float = 0.5,
+        *,
+        late_guard: bool = False,
+        flat_obs: bool = False,
+        strict: bool = False,
+        render_mode: str | None = None,
     ) -> None:
         super().__init__(render_mode)
         self.cut = check_fraction("cut", cut)
-        self.late_guard, self.strict = bool(late_guard), bool(strict)
+        self.late_guard, self.flat_obs, self.strict = bool(late_guard), bool(flat_obs), bool(strict)
         self.episode_limit = EPISODE_LIMIT
         self.possible_agents = list(AGENTS)
         self.agents: list[str] = []
@@ -333,15 +348,11 @@ class parallel_env(DrawnParallelEnv):
         self._action_spaces = {
             agent: spaces.Discrete(count) for agent, count in zip(AGENTS, AGENT_ACTIONS, strict=True)
         }
-        self._observation_spaces = {
-            agent: spaces.Dict(
-                {
-                    "observation": spaces.Box(0.0, 1.0, (width,), np.float32),
-                    "action_mask": spaces.Box(0, 1, (count,), np.int8),
-                }
-            )
-            for agent, width, count in zip(AGENTS, widths, AGENT_ACTIONS, strict=True)
-        }
+        self._observation_spaces: dict[str, spaces.Space] = {}
+        for agent, width, count in zip(AGENTS, widths, AGENT_ACTIONS, strict=True):
+            row, mask = spaces.Box(0.0, 1.0, (width,), np.float32), spaces.Box(0, 1, (count,), np.int8)
+            both = spaces.Dict({"observation": row, "action_mask": mask})
+            self._observation_spaces[agent] = row if self.flat_obs else both
         self.state_space = spaces.Box(0.0, 1.0, (widths[-1],), np.float32)
         self.np_random, self.np_random_seed = seeding.np_random()
         self._begun = False
@@ -352,8 +363,8 @@ class parallel_env(DrawnParallelEnv):
         self._last: dict[str, int] = {}
         self._from: str | None = None  # the place that the last joint action was played at
 
-    def observation_space(self, agent: str) -> spaces.Dict:
-        """Dict(observation, action_mask), the same object at each call."""
+    def observation_space(self, agent: str) -> spaces.Space:
+        """Dict(observation, action_mask), with `flat_obs` the Box alone; the same object at each call."""
         return self._observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Discrete:
@@ -428,7 +439,7 @@ class parallel_env(DrawnParallelEnv):
                 row = np.eye(EPISODE_LIMIT + 1, dtype=np.float32)[self.moves]
             else:
                 row = self._place_row() if agent == PORTER else self.state()
-            observations[agent] = {"observation": row, "action_mask": mask}
+            observations[agent] = row if self.flat_obs else {"observation": row, "action_mask": mask}
             infos[agent] = {"action_mask": mask.copy(), "illegal_actions": self._illegal[agent]}
         return observations, infos
 

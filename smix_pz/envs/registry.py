@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from pettingzoo.env_registry.helpers import find_spec
 from smix_pz.envs.checks import check_keywords, nearest
 from smix_pz.envs.foreign import canonical
 from smix_pz.envs.vector import NativeVectorEnv
+from smix_pz.labels import is_found_by_name, label
 
 NAMESPACE = "smix_pz"
 
@@ -108,7 +110,7 @@ class Source:
         env_id: the name to record, or None for the environment's own.
         signature: the callable whose parameters say which keywords exist.
         entry: our own environment, if it is one.
-        single: an object rather than a factory: there is one, and it cannot be copied.
+        single: an object rather than a factory: there is one, and more only by `copied`.
     """
 
     factory: Callable[..., Any]
@@ -121,6 +123,27 @@ class Source:
         """Raise TypeError if the environment takes no argument of one of these names."""
         name = self.env_id or str(getattr(self.factory, "__name__", "the environment"))
         check_keywords(name, self.signature, keywords)
+
+    def copied(self) -> Source:
+        """The same, made from copies of the object as it is now; the object itself is left alone from here on.
+
+        Raises:
+            ValueError: an object that copy.deepcopy cannot copy.
+        """
+        if not self.single:
+            return self
+        pattern = _copy(self.factory(), self.env_id)
+        return replace(self, factory=lambda: _copy(pattern, self.env_id), single=False)
+
+
+def _copy(env: Any, name: str | None) -> Any:
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:
+        raise ValueError(
+            f"{name} is one object, several are needed, and copy.deepcopy cannot copy it ({type(error).__name__}: "
+            f"{error}). Pass a factory in its place: its class, or a lambda that makes it."
+        ) from error
 
 
 def find_entry(name: str) -> EnvEntry | None:
@@ -153,21 +176,23 @@ def shared_arguments(env: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
 def find_source(env: Any) -> Source:
     """Turn what a user means by an environment into a `Source`.
 
-    env: one of our names or ids, an id of PettingZoo's or Gymnasium's registry (also "package:id"), the name of a
-    module with a `parallel_env`, "module:callable", such a module, a factory, or an environment object.
+    env: a `Source`, one of our names or ids, an id of PettingZoo's or Gymnasium's registry (also "package:id"), the
+    name of a module with a `parallel_env`, "module:callable", such a module, a factory, or an environment object.
 
     Raises:
         ValueError: a name that stands for nothing; the nearest known one is named.
         TypeError: something else altogether.
     """
+    if isinstance(env, Source):
+        return env
     if isinstance(env, str):
         return _from_string(env)
     if isinstance(env, ModuleType):
         return _from_module(env, env.__name__)
     if isinstance(env, (ParallelEnv, AECEnv, gymnasium.Env)):
-        return Source(lambda: env, None, lambda: None, single=True)
+        return Source(lambda: env, label(env), lambda: None, single=True)
     if callable(env):
-        return Source(env, None, env)
+        return Source(env, label(env), env)
     raise TypeError(
         f"env must be a name, a module with a parallel_env, a factory or a ParallelEnv, got {env!r}. "
         f"Names: {', '.join(ENVS)}."
@@ -175,6 +200,11 @@ def find_source(env: Any) -> Source:
 
 
 def _from_string(name: str) -> Source:
+    if not is_found_by_name(name):
+        raise ValueError(
+            f"{name} was handed over in Python and has no import path, so it cannot be found by name: hand it over "
+            "again, as in evaluate(policy, env=factory), or put it into a module and name that."
+        )
     entry = find_entry(name)
     if entry is not None:
         factory = entry.module.parallel_env
@@ -252,7 +282,7 @@ def _import(module_name: str, asked: str) -> ModuleType:
 
 def _known_names(module_name: str) -> list[str]:
     names = [*ENVS, *(entry.env_id for entry in ENVS.values()), *pettingzoo.parallel_registry]
-    package_name = module_name.partition(".")[0]
+    package_name = module_name.rpartition(".")[0] or module_name
     try:
         package = importlib.import_module(package_name)
     except Exception:

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 
 from smix_pz.envs.adapters import as_parallel
-from smix_pz.envs.checks import check_int
+from smix_pz.envs.checks import check_choice, check_int
 from smix_pz.envs.foreign import (
     ActionReader,
     ObservationReader,
@@ -45,8 +45,19 @@ from smix_pz.envs.spec import TeamSpec, team_action_space, team_observation_spac
 INFO_KEYS = ("dead_allies", "dead_enemies", "illegal_actions", "aborted")
 WIN_KEYS = ("battle_won", "win", "won", "is_success", "success")
 
+StateRule = Literal["observations"] | None
+LARGEST_STATE = 2**16  # entries of a state that is taken without being asked for; a screen's pixels are more
+
 log = logging.getLogger(__name__)
 _without_state: set[str] = set()  # environments of which the log has said what serves as their state
+
+
+def check_state_rule(state: Any) -> StateRule:
+    """Return `state` if it is None or "observations", else raise ValueError."""
+    if state is not None:
+        check_choice("state rule", state, ("observations",))
+    rule: StateRule = state
+    return rule
 
 
 class TeamEnv(gymnasium.Env):
@@ -62,6 +73,7 @@ class TeamEnv(gymnasium.Env):
             the agents alive before the step to a number.
         episode_limit: most steps in an episode; None takes the environment's own (`episode_limit`, `max_cycles`, ...).
         env_id: the name to record.
+        state: None: the environment's own `state()` where it has one; "observations": the joined observations.
 
     Raises:
         TypeError: not a ParallelEnv, nor a way to make one; an action space that is neither Discrete nor MultiDiscrete;
@@ -79,7 +91,9 @@ class TeamEnv(gymnasium.Env):
         reward: RewardRule = None,
         episode_limit: int | None = None,
         env_id: str | None = None,
+        state: StateRule = None,
     ) -> None:
+        check_state_rule(state)
         env = as_parallel(env)
         check_parallel(env)
         self.env = env
@@ -90,7 +104,7 @@ class TeamEnv(gymnasium.Env):
         self._index = {agent: index for index, agent in enumerate(self._names)}
         self._actions = {agent: ActionReader(env, agent) for agent in self._names}
         self._readers = {agent: ObservationReader(env.observation_space(agent), agent) for agent in self._names}
-        self._state_space = find_state_space(env)
+        self._state_space = find_state_space(env) if state is None else None
         metadata = getattr(env, "metadata", None) or {}
         name = env_id or str(env)
         limit = find_episode_limit(env) if episode_limit is None else check_int("episode_limit", episode_limit, 1)
@@ -103,12 +117,19 @@ class TeamEnv(gymnasium.Env):
         self._grey: GreyPicture | None = None
         if self._state_space is not None:
             self._grey = small_grey(self._state_space, STATE_SIDE)
-        elif image is not None:
+        elif image is not None and state is None:
             self._grey = small_grey(readers[0].space, AGENT_SIDE)
         state_width = obs_dim if state_flat is None else int(state_flat.shape[0])
         if self._grey is not None:
             state_width = self._grey.width
-        self._say_what_the_state_is(name)
+        if state is None:
+            self._say_what_the_state_is(name)
+        if state_flat is not None and self._grey is None and state_flat.shape[0] > LARGEST_STATE:
+            raise ValueError(
+                f"the state of {name} has {state_flat.shape[0]:,} entries ({self._state_space!r}), more than the "
+                f'{LARGEST_STATE:,} that a mixer can sensibly read. state="observations" (--team-state observations) '
+                "takes the agents' joined observations in its place, which preprocessing makes small."
+            )
         self.team_spec = TeamSpec(
             n_agents=n_agents,
             n_actions=max(actions),

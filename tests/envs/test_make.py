@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import gymnasium
 import numpy as np
@@ -14,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from pettingzoo import ParallelEnv
 
 import smix_pz.envs
-from smix_pz.envs import ENVS, NativeVectorEnv, TeamEnv, make_vector_env, matrix_game_v0
+from smix_pz.envs import ENVS, NativeVectorEnv, TeamEnv, make_vector_env, masked_team_v0, matrix_game_v0
 from smix_pz.envs.starcraft import StarCraftUnavailable, find_smac
 from smix_pz.version import __version__
 
@@ -273,10 +274,28 @@ def test_names_and_arguments_of_other_packages():
         make_vector_env("mpe2.simple_spread_v3", reward="mean", continuous_actions=True)
 
 
-def test_an_object_cannot_be_copied():
+def test_several_of_an_object_are_copies():
+    """Each plays its own game, as those of a factory do; the object itself is left alone."""
+    game = masked_team_v0.parallel_env(late_guard=True)
+    copies = make_vector_env(game, 3)
+    assert_same_trace(
+        rollout(copies, [1, 2, 3], 6),
+        rollout(make_vector_env(lambda: masked_team_v0.parallel_env(late_guard=True), 3), [1, 2, 3], 6),
+    )
+    assert game.agents == [] and copies.team_spec.env_id == "<an object of smix_pz.envs.masked_team_v0:parallel_env>"
+    # One copy is the object itself.
+    alone = make_vector_env(game, 1)
+    alone.reset(seed=[1])
+    assert game.agents == ["scout_0", "porter_0"]
+
+
+def test_an_object_that_cannot_be_copied():
+    game = matrix_game_v0.parallel_env()
+    game.socket = threading.Lock()  # stands for what belongs to one process: a window, a connection
+    make_vector_env(game, 1)
     for arguments in ({"n_envs": 2}, {"vectorization": "async"}):
-        with pytest.raises(ValueError, match="pass a factory"):
-            make_vector_env(matrix_game_v0.parallel_env(), **arguments)
+        with pytest.raises(ValueError, match=r"one object.*TypeError: cannot pickle.*Pass a factory"):
+            make_vector_env(game, **arguments)
 
 
 def test_a_missing_dependency_is_not_called_an_unknown_name(tmp_path, monkeypatch):
