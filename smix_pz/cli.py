@@ -1,4 +1,4 @@
-"""The command ``smix-pz``: train, evaluate, render, export, study, report, envs, algorithms, standin, doctor."""
+"""The command ``smix-pz``: train, evaluate, render, export, study, report, compare, envs, algorithms, standin, doctor."""
 
 from __future__ import annotations
 
@@ -325,6 +325,32 @@ def _report(folder: tyro.conf.Positional[Path], /) -> None:
     report_study(study, folder, plan(study, folder), console=_console())
 
 
+def _compare(
+    first: tyro.conf.Positional[Path],
+    second: tyro.conf.Positional[Path],
+    /,
+    metric: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Put two folders of records side by side: final values with intervals, who does better, and what differs.
+
+    Args:
+        first: a study's folder, or one that training wrote.
+        second: another one. Runs are matched by task and algorithm; those of different engines are not compared.
+        metric: eval/win_rate, eval/return or eval/episode_length; None: the win rate where there is one.
+        out: a folder for the tables as CSV, Markdown and LaTeX; None: none are written.
+    """
+    from smix_pz.benchmarks.compare import compare
+
+    found = compare(first, second, metric)
+    for table, name in ((found.values, "comparison"), (found.settings, "differences")):
+        _console().print(table.to_rich())
+        if out is not None:
+            table.save(out / name)
+    if out is not None:
+        _console().print(f"tables: {out}", highlight=False, soft_wrap=True)
+
+
 def _envs() -> None:
     """List the environments that come with the package."""
     from smix_pz import envs
@@ -375,6 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "export": _export,
             "study": _study,
             "report": _report,
+            "compare": _compare,
             "envs": _envs,
             "algorithms": _algorithms,
             "standin": _standin,

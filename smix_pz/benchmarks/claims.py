@@ -70,22 +70,22 @@ def decide(
     grid = common_grid([r for records in finished.values() for r in records], metric)
     values = {label: measure(align(records, metric, grid), until) for label, records in finished.items() if records}
     rng = np.random.default_rng(seed)
-    evidence = [
-        f"{name.format(noun=noun, until=until)}: " + ", ".join(f"{k} {v.mean():.2f}" for k, v in values.items())
-    ]
+    means = ", ".join(f"{label} {each.mean():.2f}" for label, each in values.items())
+    evidence = [f"{name.format(noun=noun, until=until)}: {means}"]
     if lacking:
         evidence.append(f"no finished runs of {', '.join(lacking)}")
-    lows, highs = [], []
+    lows, highs, chances, few = [], [], [], set()
     for rival in rivals:
         found = probability_of_improvement(values[ours], values[rival], rng)
+        chances.append(f"{rival} {found.probability:.2f} [{found.low:.2f}, {found.high:.2f}]")
         enough = can_tell(*found.n)
         lows.append(found.low if enough else 0.0)
         highs.append(found.high if enough else 1.0)
-        evidence.append(
-            f"a run of {ours} does better than one of {rival} with probability {found.probability:.2f} "
-            f"[{found.low:.2f}, {found.high:.2f}]"
-            + ("" if enough else f", which {found.n[0]} runs against {found.n[1]} cannot tell from chance")
-        )
+        if not enough:
+            few.add(f"{found.n[0]} runs against {found.n[1]}")
+    evidence.append(f"probability that a run of {ours} does better than one of {', '.join(chances)}")
+    if few:
+        evidence.append(f"{' and '.join(sorted(few))} are too few to tell")
     if min(lows) > 0.5:
         verdict = "holds in part" if lacking else "holds"
     elif min(highs) < 0.5:
@@ -124,8 +124,8 @@ def decide_over_tasks(
         why = f"needs finished runs of {claim['algorithm']} and of what it is compared with"
         return Claim(claim["text"], "not tested", f"{why}{' on ' + ', '.join(absent) if any(absent) else ''}")
     if steps < paper_steps:
-        short = f"these runs have {steps:,} steps, the paper's {paper_steps:,}; what they show: "
-        return Claim(claim["text"], "not tested", short + evidence)
+        short = f"these runs have {steps:,} steps, the paper's {paper_steps:,}"
+        return Claim(claim["text"], "not tested", f"{short} · {evidence}")
     verdicts = [one.verdict for one in tested.values()]
     if all(verdict == "holds" for verdict in verdicts):
         verdict = "holds in part" if absent else "holds"

@@ -114,7 +114,7 @@ def paper_table(
     rows: list[dict[str, Any]] = []
     for task, groups in tasks.items():
         ours = {label: 100 * finals(groups.get(label, ())) for label in texts}
-        engines = {statistics.engine_label(record) for records in groups.values() for record in records}
+        engines = {_short_engine(record) for records in groups.values() for record in records}
         sizes = [len(values) for values in ours.values()]
         about = {
             "task": task,
@@ -154,6 +154,15 @@ def paper_table(
         notes.append(f"These runs have {steps:,} steps, the paper's {paper_steps:,}: the rows are not of one experiment.")
     warnings = [f"{task}: {text}" for task, groups in tasks.items() for text in missing_runs(groups, planned)]
     return Table(title, columns, tuple(rows), tuple(notes), tuple(warnings))
+
+
+def _short_engine(record: RunRecord) -> str:
+    """Name, rules and preset of the engine, without the package's version: what a table has room for."""
+    engine = record.run.get("engine")
+    if not isinstance(engine, Mapping):
+        return statistics.engine_label(record)
+    parts = (str(engine.get("name", "")).rpartition("/")[2], engine.get("rules"), engine.get("preset"))
+    return " ".join(str(part) for part in parts if part)
 
 
 def _cells(values: Mapping[str, tuple[float, float | None]]) -> dict[str, Any]:

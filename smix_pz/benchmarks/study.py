@@ -150,6 +150,15 @@ def _task_sections(
         return [*sections, page[0], viewer, *page[1:]], [summary]
     short = study.steps < study.paper_steps
     shown: list[tables.Table] = []
+    for metric in study.metrics:
+        main = metric == measure
+        name = "learning_curves" if main else f"learning_curves_{metric.rpartition('/')[2]}"
+        what = "" if main else f": {plots.METRIC_LABELS[metric]}"
+        panels, columns = _panels(study, tasks)
+        figure = plots.curve_panels(panels, metric, columns=columns)
+        sections.append(FigureSection(f"Learning curves{what}", figure, plots.curve_caption(), name))
+        if main:
+            sections.append(viewer)
     if study.paper_table:
         table = paper.paper_table(
             tasks, study.paper_table, texts, title=f"Win rates after {study.steps:,} steps, and the paper's Table "
@@ -160,15 +169,6 @@ def _task_sections(
             found = make(tasks, study.paper_table, texts, comparable=not short)
             if found.rows:
                 sections.append(TableSection(found.title, found, "", name))
-    for metric in study.metrics:
-        main = metric == measure
-        name = "learning_curves" if main else f"learning_curves_{metric.rpartition('/')[2]}"
-        what = "" if main else f": {plots.METRIC_LABELS[metric]}"
-        panels, columns = _panels(study, tasks)
-        figure = plots.curve_panels(panels, metric, columns=columns)
-        sections.append(FigureSection(f"Learning curves{what}", figure, plots.curve_caption(), name))
-        if main:
-            sections.append(viewer)
     threshold = 0.5 if measure == "eval/win_rate" else None
     summary = paper.tasks_table(tasks, measure, threshold, planned=study.seeds, title=study.title)
     sections.append(TableSection("Every task and algorithm", summary, "", "summary"))
