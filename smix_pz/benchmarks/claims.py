@@ -15,6 +15,7 @@ and holds on none. A claim about runs of a given length is not tested by shorter
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,16 @@ MEASURES: dict[str, tuple[str, Callable[[Aligned, float], Values]]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Decision:
+    """A verdict on one task with what it rests on; ``about`` names the measure, ``numbers`` are those of the runs."""
+
+    verdict: str
+    about: str = ""
+    numbers: str = ""
+    doubts: tuple[str, ...] = ()
+
+
 def decide(
     claim: Mapping[str, Any], groups: Mapping[str, Sequence[RunRecord]], metric: str = "eval/return", seed: int = 0
 ) -> Claim:
@@ -55,37 +66,40 @@ def decide(
 
     ``over`` names the rivals; by default all others that have finished runs.
     """
+    found = _decide(claim, groups, metric, seed)
+    if not found.numbers:
+        return Claim(claim["text"], found.verdict, found.doubts[0])
+    return Claim(claim["text"], found.verdict, "; ".join([f"{found.about}: {found.numbers}", *found.doubts]))
+
+
+def _decide(claim: Mapping[str, Any], groups: Mapping[str, Sequence[RunRecord]], metric: str, seed: int) -> _Decision:
     check_name("measure", claim["measure"], MEASURES)
     name, measure = MEASURES[claim["measure"]]
     until = int(claim.get("until", 0))
     finished = {label: [r for r in records if r.finished] for label, records in groups.items()}
-    ours = claim["algorithm"]
-    named = claim.get("over")
+    ours, named = claim["algorithm"], claim.get("over")
     rivals = [label for label in finished if label != ours and finished[label] and (named is None or label in named)]
     lacking = [label for label in named or () if label not in rivals]
     if not finished.get(ours) or not rivals:
-        return Claim(claim["text"], "not tested", f"needs finished runs of {ours} and of one other algorithm")
-    finished = {label: finished[label] for label in (ours, *rivals)}
+        return _Decision("not tested", doubts=(f"needs finished runs of {ours} and of one other algorithm",))
     noun = metric.rpartition("/")[2].replace("_", " ")
-    grid = common_grid([r for records in finished.values() for r in records], metric)
-    values = {label: measure(align(records, metric, grid), until) for label, records in finished.items() if records}
+    compared = {label: finished[label] for label in (ours, *rivals)}
+    grid = common_grid([r for records in compared.values() for r in records], metric)
+    values = {label: measure(align(records, metric, grid), until) for label, records in compared.items()}
     rng = np.random.default_rng(seed)
-    means = ", ".join(f"{label} {each.mean():.2f}" for label, each in values.items())
-    evidence = [f"{name.format(noun=noun, until=until)}: {means}"]
-    if lacking:
-        evidence.append(f"no finished runs of {', '.join(lacking)}")
-    lows, highs, chances, few = [], [], [], set()
+    lows, highs, numbers, few = [], [], [f"{ours} {values[ours].mean():.2f}"], set()
     for rival in rivals:
         found = probability_of_improvement(values[ours], values[rival], rng)
-        chances.append(f"{rival} {found.probability:.2f} [{found.low:.2f}, {found.high:.2f}]")
+        chance = f"{found.probability:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        numbers.append(f"{rival} {values[rival].mean():.2f} (P {chance})")
         enough = can_tell(*found.n)
         lows.append(found.low if enough else 0.0)
         highs.append(found.high if enough else 1.0)
         if not enough:
             few.add(f"{found.n[0]} runs against {found.n[1]}")
-    evidence.append(f"probability that a run of {ours} does better than one of {', '.join(chances)}")
-    if few:
-        evidence.append(f"{' and '.join(sorted(few))} are too few to tell")
+    doubts = [f"{' and '.join(sorted(few))} are too few to tell"] if few else []
+    if lacking:
+        doubts.append(f"no finished runs of {', '.join(lacking)}")
     if min(lows) > 0.5:
         verdict = "holds in part" if lacking else "holds"
     elif min(highs) < 0.5:
@@ -94,7 +108,8 @@ def decide(
         verdict = "holds in part"
     else:
         verdict = "undecided"
-    return Claim(claim["text"], verdict, "; ".join(evidence))
+    about = f"{name.format(noun=noun, until=until)}, and P that a run of {ours} does better"
+    return _Decision(verdict, about, ", ".join(numbers), tuple(doubts))
 
 
 def decide_over_tasks(
@@ -113,24 +128,31 @@ def decide_over_tasks(
             have stand as evidence only. 0: no such condition.
     """
     wanted = list(claim.get("maps") or tasks)
-    found = {name: decide(claim, tasks[name], metric) for name in wanted if name in tasks}
-    tested = {name: one for name, one in found.items() if one.verdict != "not tested"}
+    if wanted == list(tasks) and len(wanted) == 1 and steps >= paper_steps:
+        return decide(claim, tasks[wanted[0]], metric)
+    found = {name: _decide(claim, tasks[name], metric, 0) for name in wanted if name in tasks}
+    tested = {name: one for name, one in found.items() if one.numbers}
     absent = [name for name in wanted if name not in tested]
-    several = len(wanted) > 1
-    evidence = " · ".join(f"{name}: {one.verdict} ({one.evidence})" if several else one.evidence for name, one in tested.items())
-    if absent and several:
-        evidence += f"{' · ' if evidence else ''}not run: {', '.join(absent)}"
     if not tested:
-        why = f"needs finished runs of {claim['algorithm']} and of what it is compared with"
-        return Claim(claim["text"], "not tested", f"{why}{' on ' + ', '.join(absent) if any(absent) else ''}")
-    if steps < paper_steps:
-        short = f"these runs have {steps:,} steps, the paper's {paper_steps:,}"
-        return Claim(claim["text"], "not tested", f"{short} · {evidence}")
+        where = f" on {', '.join(absent)}" if any(absent) else ""
+        why = f"needs finished runs of {claim['algorithm']} and of what it is compared with{where}"
+        return Claim(claim["text"], "not tested", why)
+    short = steps < paper_steps
+    lines = [f"these runs have {steps:,} steps, the paper's {paper_steps:,}"] if short else []
+    lines.append(next(iter(tested.values())).about + ":")
+    for name, one in tested.items():
+        head = [name] if name else []
+        head += [] if short else [one.verdict]
+        lines.append((f"{', '.join(head)}: " if head else "") + "; ".join([one.numbers, *one.doubts]))
+    if absent:
+        lines.append(f"not run: {', '.join(absent)}")
     verdicts = [one.verdict for one in tested.values()]
-    if all(verdict == "holds" for verdict in verdicts):
+    if short:
+        verdict = "not tested"
+    elif all(verdict == "holds" for verdict in verdicts):
         verdict = "holds in part" if absent else "holds"
     elif any(verdict.startswith("holds") for verdict in verdicts):
         verdict = "holds in part"
     else:
         verdict = "does not hold" if "does not hold" in verdicts else "undecided"
-    return Claim(claim["text"], verdict, evidence)
+    return Claim(claim["text"], verdict, "\n".join(lines))

@@ -50,7 +50,7 @@ Values = NDArray[np.float64]
 
 METRIC = "eval/win_rate"
 PAPER_RUNS = 10  # Table III: "10 independent runs" (caption of Figure 6); Table IV repeats two rows of it
-PAPER_ENGINE = "StarCraft II (the paper)"
+PAPER_ENGINE = "StarCraft II"
 SAME_LEVEL = 10.0  # points of win rate; two of 24 evaluation episodes are 8
 # Label -> what the paper's table calls it. What the paper calls a pair: a method, and the original it revises.
 PAPER_LABELS = {
@@ -118,32 +118,31 @@ def paper_table(
         sizes = [len(values) for values in ours.values()]
         about = {
             "task": task,
+            "source": "ours",
             "engine": "; ".join(sorted(engines)) or ABSENT,
             "steps": steps,
             "runs": f"{min(sizes)}–{max(sizes)}" if min(sizes) != max(sizes) else str(sizes[0]),
             "planned": len(planned),
         }
         paper = {label: numbers.get((task, PAPER_LABELS.get(label, ""))) for label in texts}
-        there = {"task": task, "engine": PAPER_ENGINE, "steps": paper_steps, "runs": str(PAPER_RUNS)}
-        there["planned"] = PAPER_RUNS
+        there = {"task": task, "source": "paper", "engine": PAPER_ENGINE, "steps": paper_steps, "runs": str(PAPER_RUNS), "planned": PAPER_RUNS}
         rows += [
-            {**about, "source": "ours: mean (±std)", **_cells({k: _mean_std(v) for k, v in ours.items()})},
-            {**about, "source": "ours: median", **_cells({k: (_median(v), None) for k, v in ours.items()})},
+            {**about, "statistic": "mean (±std)", **_cells({k: _mean_std(v) for k, v in ours.items()})},
+            {**about, "statistic": "median", **_cells({k: (_median(v), None) for k, v in ours.items()})},
         ]
         if any(paper.values()):
             both = {k: (c.mean, c.std) if c else (math.nan, math.nan) for k, c in paper.items()}
             middle = {k: (c.median if c else math.nan, None) for k, c in paper.items()}
             rows += [
-                {**there, "source": "paper: mean (±std)", **_cells(both)},
-                {**there, "source": "paper: median", **_cells(middle)},
+                {**there, "statistic": "mean (±std)", **_cells(both)},
+                {**there, "statistic": "median", **_cells(middle)},
             ]
     columns = (
         Column("map", ("task",), align="left"),
-        Column("win rate, %", ("source",), align="left"),
+        Column("engine", ("source", "engine"), lambda who, what: f"{who}: {what}".replace(" ", NBSP), align="left"),
+        Column("win rate, %", ("statistic",), lambda text: text.replace(" ", NBSP), align="left"),
         *(Column(text, (label, f"{label}_std"), _cell_text) for label, text in texts.items()),
-        Column("runs", ("runs", "planned"), lambda n, m: n if n == str(m) else f"{n} of {m}"),
-        Column("steps", ("steps",), lambda n: f"{n:,}"),
-        Column("engine", ("engine",), align="left"),
+        Column("runs × steps", ("runs", "planned", "steps"), _size),
     )
     notes = [
         f"Last evaluation of every finished run, in percent; mean and standard deviation over runs. The paper's numbers "
@@ -161,8 +160,13 @@ def _short_engine(record: RunRecord) -> str:
     engine = record.run.get("engine")
     if not isinstance(engine, Mapping):
         return statistics.engine_label(record)
-    parts = (str(engine.get("name", "")).rpartition("/")[2], engine.get("rules"), engine.get("preset"))
+    parts = (str(engine.get("name", "")).rpartition("/")[2].removesuffix("-v0"), engine.get("rules"), engine.get("preset"))
     return " ".join(str(part) for part in parts if part)
+
+
+def _size(runs: str, planned: int, steps: int) -> str:
+    length = f"{number(steps / 1e6)}M" if steps >= 1e6 else f"{number(steps / 1e3)}k"
+    return f"{runs if runs == str(planned) else f'{runs}{NBSP}of{NBSP}{planned}'}{NBSP}×{NBSP}{length}"
 
 
 def _cells(values: Mapping[str, tuple[float, float | None]]) -> dict[str, Any]:
@@ -231,12 +235,12 @@ def order_table(tasks: Tasks, table: str, texts: Mapping[str, str], *, comparabl
             rows.append(row)
     columns = (
         Column("map", ("task",), align="left"),
-        Column("pair", ("pair",), align="left"),
+        Column("pair", ("pair",), lambda text: text.replace(" ", NBSP), align="left"),
         Column("paper: difference, points [95%]", ("paper", "paper_low", "paper_high"), _points),
         Column("ours: difference, points [95%]", ("ours", "ours_low", "ours_high"), _points),
         Column("ours: P(first is better) [95%]", ("p", "p_low", "p_high"), interval_text),
-        Column("runs", ("n",)),
-        Column("verdict", ("verdict",), align="left"),
+        Column("runs", ("n",), lambda text: str(text).replace(" ", NBSP)),
+        Column("verdict", ("verdict",), lambda text: text.replace(" ", NBSP), align="left"),
     )
     notes = (
         f"Differences of final win rates, in points. The paper's interval is Welch's, from its means and standard "
@@ -276,7 +280,7 @@ def level_table(tasks: Tasks, table: str, texts: Mapping[str, str], *, comparabl
         Column("runs", ("n",)),
         Column("paper, %", ("paper", "paper_std"), _cell_text),
         Column("ours less the paper's, points [95%]", ("difference", "low", "high"), _points),
-        Column("verdict", ("verdict",), align="left"),
+        Column("verdict", ("verdict",), lambda text: text.replace(" ", NBSP), align="left"),
     )
     notes = (
         f"Mean (±standard deviation) of final win rates, and Welch's 95% interval of their difference. Agrees: the "

@@ -93,8 +93,8 @@ OTHER_STYLES = tuple(
 # In a paper's panels every pair of a method and its original shares a colour; QMIX is SMIX's original.
 _PAIRED = {"qmix": LineStyle("#D55E00", "--"), "qmix-noabs": LineStyle("#0072B2", "--")}
 _PAIRED |= {"smix-noabs": LineStyle("#0072B2")}
-# Curves of one method with growing settings: from light to dark, so that their order is seen.
-_SEQUENCE = ("#C6DBEF", "#9ECAE1", "#6BAED6", "#3182BD", "#08519C", "#7B3294", "#54278F")
+# Curves of one method with growing settings: from light to dark (Tol), told apart by hue too.
+_SEQUENCE = ("#88CCEE", "#44AA99", "#999933", "#117733", "#332288", "#AA4499", "#000000")
 
 METRIC_LABELS: Mapping[str, str] = {
     "eval/return": "mean return of greedy play",
@@ -129,7 +129,7 @@ def panel_styles(names: Iterable[str]) -> dict[str, LineStyle]:
 
 
 def sequence_styles(names: Sequence[str]) -> dict[str, LineStyle]:
-    """Styles of a panel about one setting: named rows as in ``panel_styles``, the others from light to dark, dash-dotted."""
+    """Styles of a panel about one setting: named rows as in ``panel_styles``, the others from light to dark."""
     known = {name: style for name, style in panel_styles(names).items() if name.lower() in ALGORITHM_STYLES}
     others = [name for name in names if name not in known]
     shades = np.linspace(0, len(_SEQUENCE) - 1, max(2, len(others))).round().astype(int)
@@ -158,7 +158,7 @@ def curve_panels(
 ) -> Figure:
     """Mean and 95% interval over runs, a panel for each task, lettered (a), (b), ... from the left.
 
-    Panels that show the same curves share one legend below; otherwise each has its own. A curve behaves at missing runs
+    Panels that show the same curves share one legend below; otherwise each column has its own, or each panel. A curve behaves at missing runs
     as in ``learning_curves``. A panel without runs stays, empty, and says so.
 
     Raises:
@@ -198,13 +198,14 @@ def curve_panels(
             for name, text in panel.texts.items():
                 axes.plot([], [], color=panel.styles[name].color, ls=panel.styles[name].line, label=text)
         if note := panel.warning or ("" if runs else "no runs yet"):
-            axes.text(0.02, 0.98, note, transform=axes.transAxes, fontsize=7.5, va="top", color="#a8321c", zorder=5)
+            axes.set_title(note, fontsize=7.5, loc="right", color="#a8321c")
         if percent:
             axes.set_ylim(-4, 104)
         if index % columns == 0:
             axes.set_ylabel("test win rate (%)" if percent else METRIC_LABELS.get(metric, metric), fontsize=9)
-        if not shared:
-            axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper left" if percent else "best")
+        below = panels[index + columns :: columns]
+        if not shared and not any(dict(panel.texts) == dict(other.texts) for other in below):
+            axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     for axes in cells[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
