@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import time
 from collections import Counter
@@ -55,7 +56,7 @@ def run_study(
         RuntimeError: a job failed; the others were finished and are reported.
     """
     left = remaining(plan(study, out, stack=stack))  # everything is checked before the folder is touched
-    study = save_study(study, out)
+    study = save_study(dataclasses.replace(study, command=command or study.command), out)
     jobs = plan(study, out, stack=stack)
     left = remaining(jobs)
     n_runs = sum(len(job.config.seeds) for job in jobs)
@@ -120,7 +121,7 @@ def report_study(
         study.title,
         sections,
         provenance=facts,
-        command=command or f"smix-pz study {study.name}",
+        command=command or study.command or f"smix-pz study {study.name}",
         warnings=unfinished(started),
         links=links,
         summary=_in_short(study, tasks, sections),
@@ -222,7 +223,7 @@ def _in_short(study: Study, tasks: Tasks, sections: Sequence[Section]) -> list[s
         )
     verdicts = Counter(claim.verdict for section in sections if isinstance(section, ClaimsSection) for claim in section.claims)
     if verdicts:
-        said.append("Claims of the paper: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) + ".")
+        said.append("Claims of the paper: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.items()) + ".")
     words = {
         "order": "Differences between a method and its original in the paper's table",
         "level": f"Win rates of the paper's table (within {paper.SAME_LEVEL:.0f} points)",
@@ -230,7 +231,7 @@ def _in_short(study: Study, tasks: Tasks, sections: Sequence[Section]) -> list[s
     for section in sections:
         if isinstance(section, TableSection) and section.name in words:
             found = {verdict: count for verdict, count in paper.counts(section.table).items() if count}
-            said.append(f"{words[section.name]}: " + ", ".join(f"{count} {v}" for v, count in found.items()) + ".")
+            said.append(f"{words[section.name]}: " + ", ".join(f"{v} {count}" for v, count in found.items()) + ".")
     return said
 
 

@@ -35,7 +35,7 @@ EVALUATION_METRICS = ("eval/return", "eval/win_rate", "eval/episode_length")
 ENGINES = {"smac-sim": "smac_sim_v0", "smac": "smac_v0"}
 _MERGED = ("settings", "variants", "tasks", "env_kwargs", "panels", "presets")  # layers add to these, key by key
 _FILE_ONLY = ("presets", "quick", "extends")  # of a study's file; a resolved study has none of them
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,=-]*")
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]*")
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Study:
         paper_steps: environment steps of the paper's runs; 0 where it does not say.
         claims: what the paper says; see ``smix_pz.benchmarks.claims``.
         first_seed: seeds are ``first_seed`` to ``first_seed + runs - 1``.
+        command: the command line that ran it last, for the report.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Study:
     claims: tuple[dict[str, Any], ...] = ()
     expressivity: dict[str, Any] = field(default_factory=dict)
     first_seed: int = 0
+    command: str = ""
 
     def __post_init__(self) -> None:
         if self.runs < 1:
@@ -147,7 +149,7 @@ class Study:
             check_name("baseline", player, PLAYER_NAMES)
         for name in (*self.maps, *self.tasks, *self.variants, *self.panels):
             if not _FOLDER_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} becomes a folder's name; use letters, digits and '_.,=-'")
+                raise ValueError(f"{name!r} becomes a folder's name; use letters, digits and '_.=-'")
         if repeated := sorted({name for name in self.maps if name in self.tasks or self.maps.count(name) > 1}):
             raise ValueError(f"{repeated[0]!r} is the name of two tasks; each needs a name of its own")
         if repeated := sorted({name for name in self.algorithms if self.algorithms.count(name) > 1}):
