@@ -1,4 +1,4 @@
-"""The command ``smix-pz``: train, evaluate, render, export, study, report, compare, envs, algorithms, standin, doctor."""
+"""The command ``smix-pz``: see ``main`` for what it can do."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def _study(
         name: a study of the package (table3, table4, figure4, figure7, figure8, matrix_game, smac_3m), or a YAML file;
             theory: the paper's theorems on tables; estimators: bias and variance of the return estimators.
         out: its folder; None: results/NAME, followed by what is not the study's own of preset, engine and quick.
-        preset: a named group of settings in the study: paper, controlled, standard; of matrix_game: per_episode, pymarl.
+        preset: a named group of settings: paper, controlled or standard; of matrix_game also per_episode and pymarl.
         quick: the small version, which finishes in minutes and shows how things look, not how they are.
         engine: what plays SMAC's maps: smac-sim, the embedded engine, or smac, StarCraft II.
         maps: which of SMAC's maps, in place of the study's.

@@ -31,7 +31,9 @@ def load_plugin(plugin: str) -> ModuleType:
             return importlib.import_module(plugin)
         except ModuleNotFoundError as error:
             if error.name and plugin.split(".")[0] == error.name.split(".")[0]:
-                raise ValueError(f"no plugin {plugin!r}: give an importable module, or a file that ends in .py") from error
+                raise ValueError(
+                    f"no plugin {plugin!r}: give an importable module, or a file that ends in .py"
+                ) from error
             raise
     path = Path(plugin)
     if not path.is_file():

@@ -206,7 +206,9 @@ def register(row: Algorithm, learner: Callable[..., Learner] | None = None) -> A
         raise ValueError(f"there is an algorithm {row.name!r} already; give yours another name")
     if learner is not None:
         if row.mixer in MIXERS or row.mixer in _OWN_LEARNERS:
-            raise ValueError(f"the mixer {row.mixer!r} of {row.name!r} is taken; with a learner of its own it is a new name")
+            raise ValueError(
+                f"the mixer {row.mixer!r} of {row.name!r} is taken; with a learner of its own it is a new name"
+            )
         _OWN_LEARNERS[row.mixer] = learner
     else:
         check_name("mixer", row.mixer, [*MIXERS, *_OWN_LEARNERS])

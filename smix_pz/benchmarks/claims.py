@@ -8,8 +8,8 @@ seeds):
 * holds in part: above against one or more, and the runs do not tell it from the others;
 * undecided: the runs tell it from none; always so where there are too few of them to tell (``statistics.can_tell``).
 
-Over several tasks: holds, if it does on each; holds in part, if it does on some; does not hold, if it fails on one or more
-and holds on none. A claim about runs of a given length is not tested by shorter ones.
+Over several tasks: holds, if it does on each; holds in part, if it does on some; does not hold, if it fails on one or
+more and holds on none. A claim about runs of a given length is not tested by shorter ones.
 """
 
 from __future__ import annotations

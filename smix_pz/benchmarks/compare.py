@@ -1,8 +1,8 @@
 """Two folders of records side by side: final values, the chance that one does better, and what differs in settings.
 
-Runs are matched by task (the map, or the environment with its arguments) and curve (the folder's name in a study, else the
-algorithm). Runs of different engines stand beside each other with their values; a difference between them would say as
-much of the engines as of the methods, so none is computed.
+Runs are matched by task (the map, or the environment with its arguments) and curve (the folder's name in a study, else
+the algorithm). Runs of different engines stand beside each other with their values; a difference between them would say
+as much of the engines as of the methods, so none is computed.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def compare(first: Path, second: Path, metric: str | None = None) -> FolderCompa
     chosen = metric or (METRICS[0] if all(record.series(METRICS[0])[0] for record in everything) else METRICS[1])
     rows = [_row(cell, a[cell], b[cell], chosen) for cell in both]
     notes = (
-        f"{chosen}, last evaluation of finished runs, mean and 95% bootstrap percentile interval over runs (n). Difference: "
-        "first less second; P: a run of the first does better than one of the second, ties count one half. Both with "
-        "bootstrap intervals, runs of each side resampled.",
+        f"{chosen}, last evaluation of finished runs, mean and 95% bootstrap percentile interval over runs (n). "
+        "Difference: first less second; P: a run of the first does better than one of the second, ties count one half. "
+        "Both with bootstrap intervals, runs of each side resampled.",
     )
     columns = (
         Column("task", ("task",), align="left"),
@@ -99,7 +99,8 @@ def compare(first: Path, second: Path, metric: str | None = None) -> FolderCompa
         if any(cell not in both for cell in side)
     ]
     warnings += [
-        f"{name}: {curve} on {task}: {sum(not r.finished for r in side[task, curve])} of {len(side[task, curve])} runs unfinished"
+        f"{name}: {curve} on {task}: {sum(not r.finished for r in side[task, curve])} of {len(side[task, curve])} runs "
+        "unfinished"
         for name, side in sides.items()
         for task, curve in both
         if not all(record.finished for record in side[task, curve])

@@ -1,8 +1,8 @@
 """Records in the JSON layout of marl-eval (Gorsane et al. 2022), for its own tables and plots.
 
-The layout, from marl-eval's README: environment -> task -> algorithm -> run -> ``step_0``, ``step_1``, ...; each step has
-``step_count`` and a list of values for each metric. Here a list has one value, the mean over that evaluation's episodes,
-since that is what records hold. ``absolute_metrics`` stands in a run whose absolute metric was played (preset
+The layout, from marl-eval's README: environment -> task -> algorithm -> run -> ``step_0``, ``step_1``, ...; each step
+has ``step_count`` and a list of values for each metric. Here a list has one value, the mean over that evaluation's
+episodes, since that is what records hold. ``absolute_metrics`` stands in a run whose absolute metric was played (preset
 ``standard``); marl-eval's aggregates over tasks need it.
 
 marl-eval asks for the same number of runs and steps everywhere. Runs that are not finished are left out, and

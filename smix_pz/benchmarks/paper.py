@@ -125,7 +125,14 @@ def paper_table(
             "planned": len(planned),
         }
         paper = {label: numbers.get((task, PAPER_LABELS.get(label, ""))) for label in texts}
-        there = {"task": task, "source": "paper", "engine": PAPER_ENGINE, "steps": paper_steps, "runs": str(PAPER_RUNS), "planned": PAPER_RUNS}
+        there = {
+            "task": task,
+            "source": "paper",
+            "engine": PAPER_ENGINE,
+            "steps": paper_steps,
+            "runs": str(PAPER_RUNS),
+            "planned": PAPER_RUNS,
+        }
         rows += [
             {**about, "statistic": "mean (±std)", **_cells({k: _mean_std(v) for k, v in ours.items()})},
             {**about, "statistic": "median", **_cells({k: (_median(v), None) for k, v in ours.items()})},
@@ -145,12 +152,14 @@ def paper_table(
         Column("runs × steps", ("runs", "planned", "steps"), _size),
     )
     notes = [
-        f"Last evaluation of every finished run, in percent; mean and standard deviation over runs. The paper's numbers "
-        f"are those of its Table {table}, made on StarCraft II with {PAPER_RUNS} runs. A dash: no finished run, or not in "
-        "the paper. Where runs differ in number, the column gives the fewest and the most of a row."
+        f"Last evaluation of every finished run, in percent; mean and standard deviation over runs. The paper's "
+        f"numbers are those of its Table {table}, made on StarCraft II with {PAPER_RUNS} runs. A dash: no finished run, "
+        "or not in the paper. Where runs differ in number, the column gives the fewest and the most of a row."
     ]
     if steps < paper_steps:
-        notes.append(f"These runs have {steps:,} steps, the paper's {paper_steps:,}: the rows are not of one experiment.")
+        notes.append(
+            f"These runs have {steps:,} steps, the paper's {paper_steps:,}: the rows are not of one experiment."
+        )
     warnings = [f"{task}: {text}" for task, groups in tasks.items() for text in missing_runs(groups, planned)]
     return Table(title, columns, tuple(rows), tuple(notes), tuple(warnings))
 
@@ -160,7 +169,11 @@ def _short_engine(record: RunRecord) -> str:
     engine = record.run.get("engine")
     if not isinstance(engine, Mapping):
         return statistics.engine_label(record)
-    parts = (str(engine.get("name", "")).rpartition("/")[2].removesuffix("-v0"), engine.get("rules"), engine.get("preset"))
+    parts = (
+        str(engine.get("name", "")).rpartition("/")[2].removesuffix("-v0"),
+        engine.get("rules"),
+        engine.get("preset"),
+    )
     return " ".join(str(part) for part in parts if part)
 
 
@@ -245,8 +258,8 @@ def order_table(tasks: Tasks, table: str, texts: Mapping[str, str], *, comparabl
     notes = (
         f"Differences of final win rates, in points. The paper's interval is Welch's, from its means and standard "
         f"deviations over {PAPER_RUNS} runs; ours are bootstrap intervals over runs. Agrees, disagrees: both tell a "
-        "difference, in the same or the other direction. Unknown: one of them, or both, cannot tell it from chance. Not "
-        "tested: no finished runs, or shorter ones than the paper's.",
+        "difference, in the same or the other direction. Unknown: one of them, or both, cannot tell it from chance. "
+        "Not tested: no finished runs, or shorter ones than the paper's.",
     )
     return Table("Each method against its original", columns, tuple(rows), notes)
 
@@ -339,7 +352,9 @@ def complete_scores(tasks: Tasks, labels: Sequence[str], metric: str) -> tuple[d
     return whole, [label for label in labels if label not in whole]
 
 
-def aggregate_table(tasks: Tasks, texts: Mapping[str, str], metric: str = METRIC, *, title: str = "Over all tasks") -> Table:
+def aggregate_table(
+    tasks: Tasks, texts: Mapping[str, str], metric: str = METRIC, *, title: str = "Over all tasks"
+) -> Table:
     """Each algorithm over all tasks that have runs; algorithms without a finished run on one of them are left out.
 
     The probability of improvement is against the first of ``texts`` that is there.
@@ -361,18 +376,19 @@ def aggregate_table(tasks: Tasks, texts: Mapping[str, str], metric: str = METRIC
     names = {"iqm": "IQM", "mean": "mean", "median": "median of tasks", "optimality_gap": "optimality gap"}
     columns = (
         Column("algorithm", ("algorithm",), align="left"),
-        *(
-            Column(f"{text} [95%]", (key, f"{key}_low", f"{key}_high"), interval_text)
-            for key, text in names.items()
+        *(Column(f"{text} [95%]", (key, f"{key}_low", f"{key}_high"), interval_text) for key, text in names.items()),
+        Column(
+            f"P(better than {texts[baseline] if baseline else ABSENT}) [95%]", ("p", "p_low", "p_high"), interval_text
         ),
-        Column(f"P(better than {texts[baseline] if baseline else ABSENT}) [95%]", ("p", "p_low", "p_high"), interval_text),
         Column("tasks", ("tasks",)),
         Column("runs", ("runs",)),
     )
     notes = (
         f"{metric}, last evaluation, over all tasks. Intervals are stratified bootstrap percentile intervals, "
-        f"{statistics.RESAMPLES} resamples of the runs of each task; tasks are not resampled. IQM: mean of the middle half "
-        "of all runs. Optimality gap: how far runs fall short of 1, on average.",
+        f"{statistics.RESAMPLES} resamples of the runs of each task; tasks are not resampled. IQM: mean of the middle "
+        "half of all runs. Optimality gap: how far runs fall short of 1, on average.",
     )
-    warnings = tuple(f"{texts[label]}: no finished run on one task or more; left out of the numbers over all" for label in absent)
+    warnings = tuple(
+        f"{texts[label]}: no finished run on one task or more; left out of the numbers over all" for label in absent
+    )
     return Table(title, columns, tuple(rows), notes, warnings)

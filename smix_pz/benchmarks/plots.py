@@ -123,7 +123,7 @@ def styles_for(labels: Iterable[str]) -> dict[str, LineStyle]:
 
 
 def panel_styles(names: Iterable[str]) -> dict[str, LineStyle]:
-    """Styles of a study's panels: solid for SMIX and the revised methods, dashed for their originals, pairs in a colour."""
+    """Styles of panels: solid for SMIX and revised methods, dashed for their originals; pairs share a colour."""
     styles = styles_for(names)
     return {name: _PAIRED.get(name.lower(), style) for name, style in styles.items()}
 
@@ -138,7 +138,7 @@ def sequence_styles(names: Sequence[str]) -> dict[str, LineStyle]:
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """One panel: ``title``, runs by name, and how a name is written and drawn; names without a text are written as is."""
+    """One panel: ``title``, runs by name, how each name is drawn, and how it is written, in the legend's order."""
 
     title: str
     groups: Mapping[str, Sequence[RunRecord]]
@@ -158,8 +158,8 @@ def curve_panels(
 ) -> Figure:
     """Mean and 95% interval over runs, a panel for each task, lettered (a), (b), ... from the left.
 
-    Panels that show the same curves share one legend below; otherwise each column has its own, or each panel. A curve behaves at missing runs
-    as in ``learning_curves``. A panel without runs stays, empty, and says so.
+    Panels that show the same curves share one legend below; otherwise each column has its own, or each panel.
+    A curve behaves at missing runs as in ``learning_curves``. A panel without runs stays, empty, and says so.
 
     Raises:
         ValueError: no panels, or what ``learning_curves`` refuses.
@@ -235,7 +235,9 @@ def profiles(
     for name, tasks in scores.items():
         found = statistics.performance_profile(tasks, taus, np.random.default_rng(seed))
         style = styles[name]
-        axes.plot(taus, found.value, drawstyle="steps-post", color=style.color, ls=style.line, label=texts.get(name, name))
+        axes.plot(
+            taus, found.value, drawstyle="steps-post", color=style.color, ls=style.line, label=texts.get(name, name)
+        )
         axes.fill_between(taus, found.low, found.high, step="post", color=style.color, alpha=0.12, linewidth=0)
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.02, 1.02)

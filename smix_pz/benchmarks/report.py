@@ -6,7 +6,7 @@
     folder/figures/*.svg *.png
     folder/tables/*.csv *.md *.tex
 
-The page has no script, or one: the curve viewer's, inline. The page's policy allows that text by its hash, and no other.
+The page has no script, or one: the curve viewer's, inline. The page's policy allows that text by its hash, no other.
 
 A report says what made its numbers (``provenance``) and what is missing from them (warnings of its tables, and the
 caller's) before it shows any. Every file is written whole or not at all; the page comes last, so that it never points
@@ -240,7 +240,7 @@ def _curves_part(folder: Path, section: CurvesSection) -> dict[str, Any]:
 
 
 def _script(section: CurvesSection) -> dict[str, Any]:
-    """The viewer's code with the hash that the page's policy names, and its data, as text that cannot end its element."""
+    """The viewer's code with the hash for the page's policy, and its data, as text that cannot end its element."""
     code = resources.files("smix_pz.benchmarks").joinpath("templates/viewer.js").read_text("utf-8")
     data = json.dumps(plain(section.data), allow_nan=False, separators=(",", ":"), ensure_ascii=True)
     for mark in "<>&":

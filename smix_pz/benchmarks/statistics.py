@@ -518,9 +518,9 @@ def aggregate(
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     if min(map(len, tasks)) < 2:
         low = high = math.nan
-    method = f"{statistic} and {level:.0%} stratified bootstrap percentile interval, {resamples} resamples of runs in each task"
-    ends = (np.array([float(end)]) for end in (of(tasks), low, high))
-    return Aggregate(*ends, tuple(map(len, tasks)), method)
+    method = f"{statistic} and {level:.0%} stratified bootstrap percentile interval, {resamples} resamples within tasks"
+    value, low, high = (np.array([float(end)]) for end in (of(tasks), low, high))
+    return Aggregate(value, low, high, tuple(map(len, tasks)), method)
 
 
 def performance_profile(

@@ -95,7 +95,9 @@ def report_study(
             if results:
                 table = tables.baseline_table(results)
                 where = f" on {name}" if name else " on the same environment"
-                sections.append(TableSection(f"Scripted players{where}", table, "", f"baselines{'_' + name if name else ''}"))
+                sections.append(
+                    TableSection(f"Scripted players{where}", table, "", f"baselines{'_' + name if name else ''}")
+                )
                 shown.append(table)
     learned = value_tables(jobs)
     if learned:
@@ -108,9 +110,8 @@ def report_study(
     facts["preset"] = f"{study.preset}" + (", quick version" if study.scale == "quick" else "")
     facts["settings"] = ", ".join(f"{key} {value}" for key, value in study.settings.items()) or "the package's own"
     if seconds is not None:
-        facts["wall time of this call"] = (
-            f"{seconds:.0f} s on {machine()['cores']} cores"
-            + (", the expressivity page included" if study.expressivity else "")
+        facts["wall time of this call"] = f"{seconds:.0f} s on {machine()['cores']} cores" + (
+            ", the expressivity page included" if study.expressivity else ""
         )
     links: dict[str, str | Path] = {"records": "records/"}
     if any(record.finished for record in started):
@@ -128,7 +129,9 @@ def report_study(
     )
     for table in shown:
         # What a terminal has room for; the report has every column, and names the engine.
-        console.print(table.without("engine", "area", "best", "worst", "final_std", "final_iqm", "missing", "seeds").to_rich())
+        console.print(
+            table.without("engine", "area", "best", "worst", "final_std", "final_iqm", "missing", "seeds").to_rich()
+        )
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
     return path
 
@@ -165,7 +168,9 @@ def _task_sections(
             tasks, study.paper_table, texts, title=f"Win rates after {study.steps:,} steps, and the paper's Table "
             f"{study.paper_table}", planned=study.seeds, steps=study.steps, paper_steps=study.paper_steps,
         )  # fmt: skip
-        sections.append(TableSection(f"The paper's Table {study.paper_table}", table, "", f"paper_table_{study.paper_table}"))
+        sections.append(
+            TableSection(f"The paper's Table {study.paper_table}", table, "", f"paper_table_{study.paper_table}")
+        )
         for make, name in ((paper.order_table, "order"), (paper.level_table, "level")):
             found = make(tasks, study.paper_table, texts, comparable=not short)
             if found.rows:
@@ -189,13 +194,15 @@ def _task_sections(
 
 
 def _panels(study: Study, tasks: Tasks) -> tuple[list[plots.CurvePanel], int]:
-    """(panels in the paper's order, panels in a row): one row for each task where the study has several panels for it."""
+    """(panels in the paper's order, panels in a row); a task that has several panels gets a row of its own."""
     groups_of = study.panel_list()
     made = []
     for task, groups in tasks.items():
         for panel in groups_of:
             title = f"{task}: {panel.title}" if panel.title else task
-            styles = plots.panel_styles(panel.curves) if len(groups_of) == 1 else plots.sequence_styles(list(panel.curves))
+            styles = (
+                plots.panel_styles(panel.curves) if len(groups_of) == 1 else plots.sequence_styles(list(panel.curves))
+            )
             runs = {name: groups[name] for name in panel.curves}
             made.append(plots.CurvePanel(title, runs, styles, panel.curves, _missing(runs, len(study.seeds))))
     return made, len(groups_of) if len(groups_of) > 1 else 3
@@ -218,12 +225,16 @@ def _in_short(study: Study, tasks: Tasks, sections: Sequence[Section]) -> list[s
         said.append(
             f"This is the study's quick version: {study.runs} runs of {study.steps:,} steps"
             + (f", where the paper has runs of {study.paper_steps:,}" if study.paper_steps > study.steps else "")
-            + ". It shows that everything works and what the report looks like. It says nothing about which algorithm is "
-            "better, and nothing about the paper."
+            + ". It shows that everything works and what the report looks like. It says nothing about which algorithm "
+            "is better, and nothing about the paper."
         )
-    verdicts = Counter(claim.verdict for section in sections if isinstance(section, ClaimsSection) for claim in section.claims)
+    verdicts = Counter(
+        claim.verdict for section in sections if isinstance(section, ClaimsSection) for claim in section.claims
+    )
     if verdicts:
-        said.append("Claims of the paper: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.items()) + ".")
+        said.append(
+            "Claims of the paper: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.items()) + "."
+        )
     words = {
         "order": "Differences between a method and its original in the paper's table",
         "level": f"Win rates of the paper's table (within {paper.SAME_LEVEL:.0f} points)",

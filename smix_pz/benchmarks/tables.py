@@ -630,7 +630,14 @@ def _csv_field(value: Any) -> Any:
 
 
 _LATEX = {"\\": r"\textbackslash{}", "λ": r"$\lambda$", "τ": r"$\tau$", "±": r"$\pm$", "≥": r"$\geq$", "–": "--"}
-_LATEX |= {"×": r"$\times$", "−": "$-$", "·": r"$\cdot$", NBSP: "~", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {
+    "×": r"$\times$",
+    "−": "$-$",
+    "·": r"$\cdot$",
+    NBSP: "~",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 _LATEX |= {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"<": "$<$", ">": "$>$", "|": "$|$", "\n": " "}
 
 

@@ -76,7 +76,7 @@ def test_nothing_in_common_and_nothing_there(tmp_path: Path) -> None:
     write(tmp_path / "a", runs("smix", X))
     write(tmp_path / "b", runs("qmix", Y))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="nothing to compare: .*smix on 3m; .*qmix on 3m"):
+    with pytest.raises(ValueError, match=r"nothing to compare: .*smix on 3m; .*qmix on 3m"):
         compare(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ValueError, match="holds no records"):
         compare(tmp_path / "a", tmp_path / "empty")

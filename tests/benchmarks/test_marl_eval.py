@@ -35,8 +35,6 @@ def test_nothing_finished_is_refused() -> None:
 
 def test_marl_evals_own_check_accepts_it() -> None:
     diagnose = pytest.importorskip("marl_eval.utils.diagnose_data_errors", reason="marl-eval is an optional reference")
-    tasks = {
-        name: {k: runs(k, [1.0, 0.5], name, end=ABSOLUTE) for k in ("smix", "qmix")} for name in ("3m", "8m")
-    }
+    tasks = {name: {k: runs(k, [1.0, 0.5], name, end=ABSOLUTE) for k in ("smix", "qmix")} for name in ("3m", "8m")}
     found = diagnose.DiagnoseData(to_marl_eval(tasks)).check_data()
     assert all(part["valid_algorithms"] and part["valid_runs"] and part["valid_steps"] for part in found.values())

@@ -24,7 +24,9 @@ def test_aggregates_by_scipy_and_by_hand() -> None:
     assert statistics.task_mean(SCORES) == pytest.approx(matrix.mean())
     assert statistics.task_median(SCORES) == pytest.approx(np.median(matrix.mean(axis=0)))
     assert statistics.optimality_gap(SCORES) == pytest.approx(np.mean(1 - matrix))
-    assert statistics.optimality_gap([np.array([0.5, 2.0])]) == pytest.approx(0.25)  # what is above the best is the best
+    assert statistics.optimality_gap([np.array([0.5, 2.0])]) == pytest.approx(
+        0.25
+    )  # what is above the best is the best
 
 
 def test_runs_are_resampled_within_their_task() -> None:
@@ -65,9 +67,7 @@ def test_profiles_count_the_runs_above() -> None:
 
 def test_improvement_over_tasks_is_the_mean_of_mann_whitney() -> None:
     found = statistics.improvement_over_tasks(SCORES, OTHERS, fresh())
-    one = [
-        scipy.stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(SCORES, OTHERS, strict=True)
-    ]
+    one = [scipy.stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(SCORES, OTHERS, strict=True)]
     assert found.probability == pytest.approx(np.mean(one)) and found.low < found.probability < found.high
     same = statistics.improvement_over_tasks(SCORES, SCORES, fresh())
     assert same.probability == 0.5

@@ -42,9 +42,7 @@ def test_the_numbers_are_the_papers() -> None:
 
 def test_the_papers_arrangement() -> None:
     made = {**tasks(0.5, 0.25), "3m": {"smix": runs("smix", [1.0, 0.5]), "qmix": []}}
-    table = paper.paper_table(
-        made, "III", TEXTS, title="t", planned=range(6), steps=40_000, paper_steps=1_000_000
-    )
+    table = paper.paper_table(made, "III", TEXTS, title="t", planned=range(6), steps=40_000, paper_steps=1_000_000)
     rows = cells(table)
     assert [(r["task"], r["source"], r["statistic"]) for r in rows[:4]] == [
         ("3s5z", "ours", "mean (±std)"), ("3s5z", "ours", "median"),
@@ -98,7 +96,10 @@ def test_levels() -> None:
 
 
 def test_aggregates_leave_out_what_has_no_runs_on_every_task() -> None:
-    made = {"3m": {"smix": runs("smix", [1, 1]), "qmix": runs("qmix", [0.5, 0.5])}, "8m": {"smix": runs("smix", [0, 0])}}
+    made = {
+        "3m": {"smix": runs("smix", [1, 1]), "qmix": runs("qmix", [0.5, 0.5])},
+        "8m": {"smix": runs("smix", [0, 0])},
+    }
     made["8m"]["qmix"] = [run("qmix", 0, [0.0], finished=False)]
     table = paper.aggregate_table(made, TEXTS)
     (row,) = cells(table)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from smix_pz.algorithms import ALGORITHMS, register
 from smix_pz.benchmarks.study import report_study, run_study
-from smix_pz.benchmarks.suite import Study, load_study, plan, save_study, study_names, study_presets
+from smix_pz.benchmarks.suite import Study, load_study, plan, save_study, study_names
 from smix_pz.cli import main
 from smix_pz.plugins import load_plugin
 from smix_pz.records import read_records
@@ -184,7 +184,9 @@ def test_a_study_outside_the_package_with_a_method_and_an_environment_of_its_own
     page = run_study(study, outside / "out", workers=1, console=console).read_text()
     records = read_records(outside / "out" / "records")
     assert len(records) == 2 * 3 * 2 and all(record.finished for record in records)
-    assert {record.run["composition"]["buffer_size"] for record in records if record.run["algorithm"] == "theirs"} == {64}
+    assert {record.run["composition"]["buffer_size"] for record in records if record.run["algorithm"] == "theirs"} == {
+        64
+    }
     paths = {str(r.path.parent.relative_to(outside / "out" / "records")) for r in records if r.path}
     assert paths == {f"{task}/{name}" for task in ("ours", "theirs") for name in ("qmix", "theirs", "slow")}
     assert "theirs" in page and str(outside) not in page
@@ -203,7 +205,7 @@ def test_a_changed_plugin_is_not_mixed_with_its_older_runs(outside: Path) -> Non
     study = load_study(str(outside / "lab.yaml"))
     save_study(study, outside / "out")
     (outside / "their_method.py").write_text(PLUGIN + "\n# better now\n")
-    with pytest.raises(ValueError, match="not the file that .* was begun with"):
+    with pytest.raises(ValueError, match=r"not the file that .* was begun with"):
         save_study(study, outside / "out")
 
 
@@ -246,7 +248,14 @@ def test_register_refuses_names_that_are_taken() -> None:
 def test_the_absolute_metric_reaches_the_report(tmp_path: Path) -> None:
     study = load_study(
         "matrix_game",
-        {"runs": 2, "steps": 400, "eval_every": 100, "algorithms": ["smix"], "expressivity": {}, "absolute_episodes": 3},
+        {
+            "runs": 2,
+            "steps": 400,
+            "eval_every": 100,
+            "algorithms": ["smix"],
+            "expressivity": {},
+            "absolute_episodes": 3,
+        },
     )
     page = run_study(study, tmp_path, workers=1, console=Console(file=io.StringIO())).read_text()
     for record in read_records(tmp_path / "records"):

@@ -21,7 +21,10 @@ from smix_pz.benchmarks.report import CurvesSection, viewer_data, write_report
 
 HOSTILE = "</script><script>alert(1)</script>"
 TASKS = {
-    "3m": {"smix": runs("smix", [1.0, 0.5, 0.75]), "qmix": [run("qmix", 0, [0.0, 0.25, 0.5]), run("qmix", 1, [0.0, 0.75])]},
+    "3m": {
+        "smix": runs("smix", [1.0, 0.5, 0.75]),
+        "qmix": [run("qmix", 0, [0.0, 0.25, 0.5]), run("qmix", 1, [0.0, 0.75])],
+    },
     HOSTILE: {"smix": runs("smix", [0.25] * 2, "8m"), "qmix": []},
 }
 
@@ -38,10 +41,19 @@ def page(folder: Path) -> str:
 def test_data_by_hand() -> None:
     made = data()
     smix, qmix = (made["tasks"][0]["curves"][name]["eval/win_rate"] for name in ("smix", "qmix"))
-    assert smix["x"] == [0, 20_000, 40_000] and smix["mean"] == [0, 0.375, 0.75] and (smix["n"], smix["of"]) == ([3] * 3, 3)
+    assert (
+        smix["x"] == [0, 20_000, 40_000]
+        and smix["mean"] == [0, 0.375, 0.75]
+        and (smix["n"], smix["of"]) == ([3] * 3, 3)
+    )
     assert smix["low"][2] <= 0.75 <= smix["high"][2] and len(smix["runs"]) == 3
     # Where a run is missing the mean is of the others, and n says so; one run has no interval.
-    assert (qmix["mean"], qmix["n"], qmix["low"][2], qmix["runs"][1]) == ([0, 0.5, 0.5], [2, 2, 1], None, [0, 0.75, None])
+    assert (qmix["mean"], qmix["n"], qmix["low"][2], qmix["runs"][1]) == (
+        [0, 0.5, 0.5],
+        [2, 2, 1],
+        None,
+        [0, 0.75, None],
+    )
     assert made["tasks"][1]["curves"].keys() == {"smix"}
     dashes = {curve["name"]: (curve["color"], curve["dash"]) for curve in made["curves"]}
     assert dashes["smix"] == (plots.ALGORITHM_STYLES["smix"].color, "none") and dashes["qmix"][1] != "none"
@@ -66,7 +78,9 @@ def test_one_viewer_on_a_page(tmp_path: Path) -> None:
 
 DOCUMENT = """
 class Node {
-  constructor(name) { this.name = name; this.children = []; this.attributes = {}; this.listeners = {}; this.text = ""; this.value = "0"; }
+  constructor(name) {
+    Object.assign(this, { name, children: [], attributes: {}, listeners: {}, text: "", value: "0" });
+  }
   append(...more) { this.children.push(...more); }
   replaceChildren(...more) { this.children = more; }
   insertBefore(one, other) { this.children.splice(this.children.indexOf(other), 0, one); }
@@ -76,7 +90,9 @@ class Node {
   addEventListener(kind, act) { this.listeners[kind] = act; }
   getBoundingClientRect() { return { left: 0, top: 0, width: 860, height: 420 }; }
   set textContent(text) { this.text = text; }
-  get textContent() { return this.text + this.children.map((c) => typeof c === "string" ? c : c.textContent).join("|"); }
+  get textContent() {
+    return this.text + this.children.map((c) => typeof c === "string" ? c : c.textContent).join("|");
+  }
 }
 const root = new Node("div");
 const source = new Node("script");
@@ -147,7 +163,9 @@ def test_panels_draw_percent_and_keep_empty_places() -> None:
     lines = {str(line.get_label()): line for line in first.lines}
     np.testing.assert_allclose(lines["SMIX(λ)"].get_ydata(), [0, 37.5, 75])
     np.testing.assert_allclose(lines["QMIX"].get_ydata(), [0, 50, np.nan])
-    assert first.get_title() == "(a) 3m" and second.get_title() == "(b) 8m" and second.get_title("right") == "no runs yet"
+    assert (
+        first.get_title() == "(a) 3m" and second.get_title() == "(b) 8m" and second.get_title("right") == "no runs yet"
+    )
     assert len(figure.legends) == 1  # both panels show the same curves
     other = panel("8m", TASKS["3m"], {"smix": "λ = 0.8"})
     figure = plots.curve_panels([panel("3m", TASKS["3m"], texts), other])
@@ -160,5 +178,7 @@ def test_profiles_are_the_statistics() -> None:
     scores = {"smix": [np.array([0.0, 0.5]), np.array([1.0, 1.0])]}
     figure = plots.profiles(scores, plots.panel_styles(scores), {})
     (line,) = figure.axes[0].lines
-    shares = dict(zip(np.round(np.asarray(line.get_xdata(), dtype=float), 2), np.asarray(line.get_ydata()), strict=True))
+    shares = dict(
+        zip(np.round(np.asarray(line.get_xdata(), dtype=float), 2), np.asarray(line.get_ydata()), strict=True)
+    )
     assert (shares[0.0], shares[0.49], shares[0.5], shares[1.0]) == (0.75, 0.75, 0.5, 0.0)
