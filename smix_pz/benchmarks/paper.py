@@ -153,8 +153,8 @@ def paper_table(
     )
     notes = [
         f"Last evaluation of every finished run, in percent; mean and standard deviation over runs. The paper's "
-        f"numbers are those of its Table {table}, made on StarCraft II with {PAPER_RUNS} runs. A dash: no finished run, "
-        "or not in the paper. Where runs differ in number, the column gives the fewest and the most of a row."
+        f"numbers are those of its Table {table}, made on StarCraft II with {PAPER_RUNS} runs. A dash: no finished "
+        "run, or not in the paper. Where runs differ in number, the column gives the fewest and the most of a row."
     ]
     if steps < paper_steps:
         notes.append(

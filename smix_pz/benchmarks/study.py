@@ -158,31 +158,42 @@ def _task_sections(
         main = metric == measure
         name = "learning_curves" if main else f"learning_curves_{metric.rpartition('/')[2]}"
         what = "" if main else f": {plots.METRIC_LABELS[metric]}"
-        panels, columns = _panels(study, tasks)
+        there = _carrying(tasks, metric)
+        if not there:
+            continue
+        panels, columns = _panels(study, there)
         figure = plots.curve_panels(panels, metric, columns=columns)
         sections.append(FigureSection(f"Learning curves{what}", figure, plots.curve_caption(), name))
         if main:
             sections.append(viewer)
-    if study.paper_table:
+    measured = _carrying(tasks, measure)
+    if study.paper_table and measured:
         table = paper.paper_table(
-            tasks, study.paper_table, texts, title=f"Win rates after {study.steps:,} steps, and the paper's Table "
+            measured, study.paper_table, texts, title=f"Win rates after {study.steps:,} steps, and the paper's Table "
             f"{study.paper_table}", planned=study.seeds, steps=study.steps, paper_steps=study.paper_steps,
         )  # fmt: skip
         sections.append(
             TableSection(f"The paper's Table {study.paper_table}", table, "", f"paper_table_{study.paper_table}")
         )
         for make, name in ((paper.order_table, "order"), (paper.level_table, "level")):
-            found = make(tasks, study.paper_table, texts, comparable=not short)
+            found = make(measured, study.paper_table, texts, comparable=not short)
             if found.rows:
                 sections.append(TableSection(found.title, found, "", name))
-    threshold = 0.5 if measure == "eval/win_rate" else None
-    summary = paper.tasks_table(tasks, measure, threshold, planned=study.seeds, title=study.title)
-    sections.append(TableSection("Every task and algorithm", summary, "", "summary"))
-    shown.append(summary)
-    if len(tasks) > 1 and measure == "eval/win_rate":
-        over = paper.aggregate_table(tasks, texts, measure)
+    if measured:
+        threshold = 0.5 if measure == "eval/win_rate" else None
+        summary = paper.tasks_table(measured, measure, threshold, planned=study.seeds, title=study.title)
+        sections.append(TableSection("Every task and algorithm", summary, "", "summary"))
+        shown.append(summary)
+    rest = {name: groups for name, groups in tasks.items() if name not in measured}
+    if rest:
+        title = f"Return of greedy play on tasks without {measure.rpartition('/')[2].replace('_', ' ')}"
+        summary = paper.tasks_table(rest, "eval/return", None, planned=study.seeds, title=title)
+        sections.append(TableSection(title, summary, "", "summary_return"))
+        shown.append(summary)
+    if len(measured) > 1 and measure == "eval/win_rate":
+        over = paper.aggregate_table(measured, texts, measure)
         if over.rows:
-            scores, _ = paper.complete_scores(tasks, list(texts), measure)
+            scores, _ = paper.complete_scores(measured, list(texts), measure)
             figure = plots.profiles(scores, _styles(study), texts)
             caption = "Share of all runs, over all tasks, that end above each win rate; 95% stratified bootstrap bands."
             sections += [
@@ -191,6 +202,18 @@ def _task_sections(
             ]
             shown.append(over)
     return sections, shown
+
+
+def _carrying(tasks: Tasks, metric: str) -> Tasks:
+    """The tasks whose runs have this metric (an environment of one's own may report no win), and those not yet begun."""
+    kept: Tasks = {}
+    for name, groups in tasks.items():
+        runs = [record for records in groups.values() for record in records]
+        if any(record.series(metric)[0] for record in runs):
+            kept[name] = groups
+        elif not any(record.metrics for record in runs):
+            kept[name] = {curve: [] for curve in groups}
+    return kept
 
 
 def _panels(study: Study, tasks: Tasks) -> tuple[list[plots.CurvePanel], int]:
@@ -291,9 +314,9 @@ def _curve_sections(
 
 def _decide_all(study: Study, tasks: Tasks) -> list[Claim]:
     """Verdicts on the claims whose algorithm, and one rival at least, are part of the study."""
-    chosen = set(study.algorithms)
+    chosen, measured = set(study.algorithms), _carrying(tasks, study.metrics[0])
     return [
-        decide_over_tasks(claim, tasks, study.metrics[0], steps=study.steps, paper_steps=study.paper_steps)
+        decide_over_tasks(claim, measured, study.metrics[0], steps=study.steps, paper_steps=study.paper_steps)
         for claim in study.claims
         if claim["algorithm"] in chosen and chosen & set(claim.get("over", chosen)) - {claim["algorithm"]}
     ]

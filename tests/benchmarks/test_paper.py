@@ -12,6 +12,9 @@ from made_runs import run, runs
 
 from smix_pz.benchmarks import paper
 from smix_pz.benchmarks.claims import decide_over_tasks
+from smix_pz.benchmarks.report import ClaimsSection, FigureSection, TableSection
+from smix_pz.benchmarks.study import _in_short, _task_sections
+from smix_pz.benchmarks.suite import load_study
 from smix_pz.benchmarks.tables import Table
 from smix_pz.records import RunRecord
 
@@ -133,3 +136,44 @@ def test_a_named_rival_without_runs_keeps_a_claim_from_holding() -> None:
     claim = {**CLAIM, "over": ["qmix", "vdn"]}
     found = decide_over_tasks(claim, tasks(0.6, 0.2), "eval/win_rate")
     assert found.verdict == "holds in part" and "no finished runs of vdn" in found.evidence
+
+
+# --- the whole page -----------------------------------------------------------------------------------------------
+
+
+def test_a_task_without_wins_and_one_not_begun_keep_the_report_whole() -> None:
+    texts = ("smix", "qmix")
+    made = {
+        "3m": {"smix": runs("smix", [0.9] * 6), "qmix": runs("qmix", [0.5] * 6)},
+        "8m": {"smix": [RunRecord({**runs("smix", [1], "8m")[0].run})], "qmix": []},  # a header, no evaluation yet
+        "mine": {"smix": [without_wins(r) for r in runs("smix", [0.5, 0.7])], "qmix": []},
+    }
+    study = load_study("table3", {"maps": ["3m", "8m"], "algorithms": texts, "runs": 6, "steps": 40_000,
+                                  "tasks": {"mine": {"env": "matrix_game_v0"}}})  # fmt: skip
+    sections, shown = _task_sections(study, made, {name: [] for name in made})
+    tables = {section.name: section.table for section in sections if isinstance(section, TableSection)}
+    assert [row["task"] for row in tables["summary"].rows] == ["3m", "3m"]
+    assert "8m: no records" in tables["summary"].warnings
+    assert [(row["task"], row["final_n"]) for row in tables["summary_return"].rows] == [("mine", 2), ("mine", 0)]
+    assert {row["task"] for row in tables["paper_table_III"].rows} == {"3m", "8m"}
+    figures = {section.name: section.figure for section in sections if isinstance(section, FigureSection)}
+    titles = {name: [axes.get_title() for axes in figure.axes] for name, figure in figures.items()}
+    assert titles["learning_curves"] == ["(a) 3m", "(b) 8m"]
+    assert titles["learning_curves_return"] == ["(a) 3m", "(b) 8m", "(c) mine"]
+    said = " ".join(_in_short(study, made, sections))
+    assert "not tested" in said and len(shown) >= 2
+
+
+def without_wins(record: RunRecord) -> RunRecord:
+    rows = tuple({k: v for k, v in row.items() if k != "eval/win_rate"} for row in record.metrics)
+    return RunRecord({**record.run, "env": "matrix_game_v0", "env_kwargs": {}}, rows, record.finished, record.end)
+
+
+def test_quick_says_that_it_tells_nothing() -> None:
+    study = load_study("table3", {"algorithms": ["smix", "qmix"], "maps": ["3m"]}, quick=True)
+    made = {"3m": {name: runs(name, [0.5] * 3, every=study.steps // 2) for name in ("smix", "qmix")}}
+    sections, _ = _task_sections(study, made, {"3m": []})
+    first, *_ = _in_short(study, made, sections)
+    assert "quick version" in first and "nothing about which algorithm is better" in first and "1,000,000" in first
+    claims = [claim for section in sections if isinstance(section, ClaimsSection) for claim in section.claims]
+    assert claims and {claim.verdict for claim in claims} == {"not tested"}
