@@ -205,7 +205,7 @@ def _task_sections(
 
 
 def _carrying(tasks: Tasks, metric: str) -> Tasks:
-    """The tasks whose runs have this metric (an environment of one's own may report no win), and those not yet begun."""
+    """The tasks whose runs have this metric (some environments report no wins), and those not yet begun."""
     kept: Tasks = {}
     for name, groups in tasks.items():
         runs = [record for records in groups.values() for record in records]
