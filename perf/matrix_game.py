@@ -24,7 +24,7 @@ from naive import make_naive
 from rich.console import Console
 from rich.table import Table
 
-from smix_pz.benchmarks.suite import load_study
+from smix_pz.benchmarks.suite import load_study, study_presets
 from smix_pz.config import TrainConfig
 from smix_pz.provenance import machine, versions
 from smix_pz.training import Trainer
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--algorithms", nargs="+", default=list(study.algorithms))
     parser.add_argument("--stacks", nargs="+", type=int, default=[1, 2, 5, 10, 20, 50])
-    parser.add_argument("--regime", nargs="+", choices=sorted(study.regimes), default=["paper"])
+    parser.add_argument("--regime", nargs="+", choices=sorted(study_presets("matrix_game")), default=["paper"])
     parser.add_argument("--steps", type=int, default=4000, help="environment steps of each run")
     parser.add_argument("--m", type=int, default=5)
     parser.add_argument("--threads", nargs="+", type=int, default=[1], help="PyTorch threads")
@@ -101,7 +101,7 @@ def main() -> None:
     console = Console(width=140)
     console.print(f"{machine()['processor']}, {versions()}", highlight=False)
     for regime in options.regime:
-        settings = study.regimes[regime]
+        settings = study_presets("matrix_game")[regime]
         measure(options.algorithms[0], 1, settings, 500, options.m)  # warm up: imports, allocator, caches
         table = Table(title=f"regime {regime} {settings}, m = {options.m}, {options.steps} steps a run")
         for heading in (

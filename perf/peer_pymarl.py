@@ -26,7 +26,7 @@ from matrix_game import measure
 from rich.console import Console
 from rich.table import Table
 
-from smix_pz.benchmarks.suite import load_study
+from smix_pz.benchmarks.suite import study_presets
 from smix_pz.envs import matrix_game_v0
 from smix_pz.provenance import machine, versions
 
@@ -102,7 +102,7 @@ def main() -> None:
     sys.modules |= {"smac": stand_in, "smac.env": stand_in.env}
     sys.path.insert(0, str(options.checkout / "src"))
 
-    regimes = load_study("matrix_game").regimes
+    regimes = study_presets("matrix_game")
     console = Console(width=120)
     console.print(f"{machine()['processor']}, one thread; {versions()}", highlight=False)
     table = Table(title=f"environment steps per second, m = {options.m}, {options.steps} steps a run, one core")

@@ -1,4 +1,4 @@
-"""The command ``smix-pz``: train, evaluate, render, export, study, report, envs, algorithms, standin, doctor."""
+"""The command ``smix-pz``: see ``main`` for what it can do."""
 
 from __future__ import annotations
 
@@ -241,11 +241,15 @@ def _study(
     name: tyro.conf.Positional[str],
     /,
     out: Path | None = None,
-    regime: str | None = None,
+    preset: str | None = None,
+    quick: bool = False,
+    engine: Literal["smac-sim", "smac"] | None = None,
+    maps: tuple[str, ...] | None = None,
     m: int | None = None,
     runs: int | None = None,
     steps: int | None = None,
     algorithms: tuple[str, ...] | None = None,
+    plugin: tuple[str, ...] = (),
     eval_every: int | None = None,
     first_seed: int | None = None,
     baselines: tuple[str, ...] | None = None,
@@ -253,19 +257,22 @@ def _study(
     workers: int | None = None,
     stack: int = 20,
     seed: int | None = None,
-    quick: bool = False,
 ) -> None:
     """Run a study of the paper and write its report; call it again to go on where it stopped.
 
     Args:
-        name: a study of the package (matrix_game, smac_3m), or a YAML file; theory: the paper's theorems on tables;
-            estimators: bias and variance of the return estimators on a small problem.
-        out: its folder; None: results/NAME, or results/NAME-REGIME for another regime than the study's own.
-        regime: a named group of settings in the study, such as paper or per_episode.
+        name: a study of the package (table3, table4, figure4, figure7, figure8, matrix_game, smac_3m), or a YAML file;
+            theory: the paper's theorems on tables; estimators: bias and variance of the return estimators.
+        out: its folder; None: results/NAME, followed by what is not the study's own of preset, engine and quick.
+        preset: a named group of settings: paper, controlled or standard; of matrix_game also per_episode and pymarl.
+        quick: the small version, which finishes in minutes and shows how things look, not how they are.
+        engine: what plays SMAC's maps: smac-sim, the embedded engine, or smac, StarCraft II.
+        maps: which of SMAC's maps, in place of the study's.
         m: steps of the matrix game.
         runs: seeds of each algorithm.
         steps: environment steps of each run.
-        algorithms: which algorithms.
+        algorithms: which rows or variants, in place of the study's.
+        plugin: modules or Python files that register algorithms or environments; they are imported first.
         eval_every: environment steps between evaluations.
         first_seed: the first seed.
         baselines: scripted players to show beside the algorithms: random, nearest, focus-fire, heuristic.
@@ -273,42 +280,42 @@ def _study(
         workers: processes; None: one for each core.
         stack: most seeds trained as one program.
         seed: of the studies theory and estimators, which train nothing; None: 0.
-        quick: these two in small sizes.
     """
     from smix_pz.benchmarks.study import command_line, run_study
-    from smix_pz.benchmarks.suite import load_study
+    from smix_pz.benchmarks.suite import ENGINES, load_study, study_default
 
     given: dict[str, Any] = {
-        "regime": regime,
+        "preset": preset,
+        "env": None if engine is None else ENGINES[engine],
+        "maps": maps,
         "runs": runs,
         "steps": steps,
         "algorithms": algorithms,
         "eval_every": eval_every,
         "first_seed": first_seed,
         "baselines": baselines,
+        "env_kwargs": None if m is None else {"m": m},
         "expressivity": None if expressivity else {},
     }
     overrides = {key: value for key, value in given.items() if value is not None}
+    command = command_line(sys.argv[1:])
     if name in ("theory", "estimators"):
         from smix_pz.benchmarks.estimator_study import run_estimators
         from smix_pz.benchmarks.theory_study import run_theory
 
-        if overrides or m is not None or workers is not None:
+        if overrides or plugin or workers is not None:
             raise ValueError(f"the study {name} trains nothing; its options are --out, --seed and --quick")
         run = run_theory if name == "theory" else run_estimators
-        command = command_line(sys.argv[1:])
         run(out or Path("results") / name, seed=seed or 0, quick=quick, command=command, console=_console())
         return
-    if seed is not None or quick:
+    if seed is not None:
         raise ValueError(
-            "--seed and --quick are options of the studies theory and estimators; did you mean --first-seed or --runs?"
+            "--seed is an option of the studies theory and estimators; did you mean --first-seed or --runs?"
         )
-    study = load_study(name, overrides)
-    if m is not None:
-        study = dataclasses.replace(study, env_kwargs={**study.env_kwargs, "m": m})
-    own = load_study(name).regime
-    folder = out or Path("results") / (study.name if study.regime == own else f"{study.name}-{study.regime}")
-    command = command_line(sys.argv[1:])
+    study = load_study(name, overrides, quick=quick, plugins=plugin)
+    parts = [study.name, *([study.preset] if study.preset != study_default(name, "preset") else [])]
+    parts += [*([engine] if study.env != study_default(name, "env") else []), *(["quick"] if quick else [])]  # type: ignore[list-item]
+    folder = out or Path("results") / "-".join(parts)
     run_study(study, folder, workers=workers, stack=stack, command=command, console=_console())
 
 
@@ -323,6 +330,32 @@ def _report(folder: tyro.conf.Positional[Path], /) -> None:
 
     study = load_study(str(folder / "study.yaml"))
     report_study(study, folder, plan(study, folder), console=_console())
+
+
+def _compare(
+    first: tyro.conf.Positional[Path],
+    second: tyro.conf.Positional[Path],
+    /,
+    metric: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Put two folders of records side by side: final values with intervals, who does better, and what differs.
+
+    Args:
+        first: a study's folder, or one that training wrote.
+        second: another one. Runs are matched by task and algorithm; those of different engines are not compared.
+        metric: eval/win_rate, eval/return or eval/episode_length; None: the win rate where there is one.
+        out: a folder for the tables as CSV, Markdown and LaTeX; None: none are written.
+    """
+    from smix_pz.benchmarks.compare import compare
+
+    found = compare(first, second, metric)
+    for table, name in ((found.values, "comparison"), (found.settings, "differences")):
+        _console().print(table.to_rich())
+        if out is not None:
+            table.save(out / name)
+    if out is not None:
+        _console().print(f"tables: {out}", highlight=False, soft_wrap=True)
 
 
 def _envs() -> None:
@@ -377,6 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "export": _export,
             "study": _study,
             "report": _report,
+            "compare": _compare,
             "envs": _envs,
             "algorithms": _algorithms,
             "standin": _standin,

@@ -167,6 +167,8 @@ class TrainConfig(Hyperparameters):
     """Environment steps between evaluations."""
     eval_episodes: int = 24
     """Greedy, decentralised episodes in an evaluation."""
+    absolute_episodes: int | None = None
+    """Greedy episodes with each run's best policy so far, played when it has made its steps; None: none."""
     device: str = "cpu"
     """PyTorch device; "auto" takes a GPU if there is one."""
     threads: int = 1
@@ -177,6 +179,8 @@ class TrainConfig(Hyperparameters):
     """Seconds between checkpoints (only with ``out``); a killed job resumes from the last one."""
     tensorboard: bool = False
     """Also write TensorBoard event files below ``out``."""
+    plugins: tuple[str, ...] = ()
+    """Modules or Python files to import first; they register algorithms, or hold environments."""
     progress: bool = True
     """Show progress: a live display on a terminal, plain lines elsewhere."""
 
@@ -318,6 +322,7 @@ _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
             "steps",
             "eval_every",
             "eval_episodes",
+            "absolute_episodes",
             "episode_limit",
             "threads",
             "epsilon_steps",

@@ -8,7 +8,8 @@ kind     content
 run      what made the numbers: algorithm, environment, engine, seed, resolved config, versions, commit
 metrics  ``t_env`` (environment steps so far), ``step`` (the nominal point of the evaluation grid) and
          any of the standard metric names below
-end      ``status`` ("finished"), ``t_env``, ``wall_seconds``
+end      ``status`` ("finished"), ``t_env``, ``wall_seconds`` and, where the absolute metric was asked for,
+         the best policy's ``absolute/return``, ``absolute/win_rate``, ... and its grid point ``absolute/step``
 ======== ============================================================================================
 
 Standard metric names: ``eval/return`` (mean undiscounted return of the evaluation episodes),

@@ -27,6 +27,7 @@ from smix_pz.config import TrainConfig
 from smix_pz.envs.registry import find_source, series_arguments, turns
 from smix_pz.labels import is_found_by_name
 from smix_pz.memory import available_bytes, readable
+from smix_pz.plugins import load_plugin
 from smix_pz.policy import Policy
 from smix_pz.progress import Progress
 from smix_pz.provenance import describe_run, recorded_settings
@@ -38,7 +39,7 @@ _FINISHED_MIN_AGE = 10.0  # seconds
 
 _DTYPES = {"float32": torch.float32, "uint8": torch.uint8}
 
-STREAMS = ("init", "exploration", "replay", "env", "eval")
+STREAMS = ("init", "exploration", "replay", "env", "eval", "absolute")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Trainer:
             self._opened = opened.pop_all()  # from here on, close() closes it
 
     def _build(self, config: TrainConfig, opened: ExitStack) -> None:
+        for plugin in config.plugins:
+            load_plugin(plugin)
         algorithm = resolve(config.algorithm, config)
         # A group is stored whole, so the ring holds at least one; on-policy rows keep, and learn from, that one alone.
         capacity = max(algorithm.buffer_size, config.parallel_episodes)
@@ -224,7 +227,33 @@ class Trainer:
                 step = self.config.steps
             values = evaluation_metrics(summary) | self._train_metrics(row, run)
             run.record(step, values)
+            self._keep_best(row, run, step, values)
             self.progress.evaluated(run, values)
+
+    def _keep_best(self, row: int, run: _Run, step: int, values: Mapping[str, float]) -> None:
+        """Keep the run's policy if it is its best so far: by win rate where there is one, then by return."""
+        score = [values.get("eval/win_rate", 0.0), values["eval/return"]]
+        if self.config.absolute_episodes is None or (run.best and score <= run.best["score"]):
+            return
+        run.best = {"step": step, "score": score}
+        run.best_policy = self._policy_of(row, run)
+        if self.config.out is not None:
+            run.best_policy.save(best_policy_path(self.config, run.seed))
+
+    def _absolute_metrics(self, run: _Run) -> dict[str, float]:
+        """The absolute metric (Gorsane et al. 2022): new greedy episodes with the best policy; {} if none are asked."""
+        episodes = self.config.absolute_episodes
+        if episodes is None:
+            return {}
+        best = run.best_policy or Policy.load(best_policy_path(self.config, run.seed))  # on disk, in a resumed job
+        params = {name: param[None].to(self.device) for name, param in best.params.items()}
+        summary = collect_summaries(self.evaluator, params, episodes, run.streams["absolute"])
+        found = {name.replace("eval/", "absolute/"): value for name, value in evaluation_metrics(summary).items()}
+        return {**found, "absolute/episodes": episodes, "absolute/step": run.best["step"]}
+
+    def _policy_of(self, row: int, run: _Run) -> Policy:
+        params = {k: v[0].clone().cpu() for k, v in self.learner.stack.runs(slice(row, row + 1)).items()}
+        return Policy.of_run(self.config, self.spec, self.algorithm, run.seed, self.learner.agent, params)
 
     def _train_metrics(self, row: int, run: _Run) -> dict[str, float]:
         values: dict[str, float] = {
@@ -252,11 +281,10 @@ class Trainer:
             return False
         for row in finished:
             run = self.active[row]
-            params = {k: v[0].clone().cpu() for k, v in self.learner.stack.runs(slice(row, row + 1)).items()}
-            run.policy = Policy.of_run(self.config, self.spec, self.algorithm, run.seed, self.learner.agent, params)
+            run.policy = self._policy_of(row, run)
             if self.config.out is not None:
                 run.policy.save(policy_path(self.config, run.seed))
-            run.finish(self.seconds())
+            run.finish(self.seconds(), self._absolute_metrics(run))
         keep = [row for row in range(len(self.active)) if row not in finished]
         self.active = [self.active[row] for row in keep]
         if self.active:
@@ -322,6 +350,11 @@ def record_path(config: TrainConfig, seed: int) -> Path:
 def policy_path(config: TrainConfig, seed: int) -> Path:
     """Where a run's trained policy lies."""
     return record_path(config, seed).with_suffix(".safetensors")
+
+
+def best_policy_path(config: TrainConfig, seed: int) -> Path:
+    """Where a run's policy with the best evaluation lies, if ``config.absolute_episodes`` asks for one."""
+    return record_path(config, seed).with_suffix(".best.safetensors")
 
 
 def checkpoint_path(config: TrainConfig) -> Path:
@@ -420,6 +453,8 @@ class _Run:
     train_returns: list[float] = dataclasses.field(default_factory=list)
     train_lengths: list[float] = dataclasses.field(default_factory=list)
     policy: Policy | None = None
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)  # step and score of the best evaluation
+    best_policy: Policy | None = None
     writer: RecordWriter | None = None
     board: Any = None
 
@@ -441,10 +476,10 @@ class _Run:
             for name, value in values.items():
                 self.board.add_scalar(name, value, self.t_env)
 
-    def finish(self, seconds: float) -> None:
-        self.end = {"status": "finished", "t_env": self.t_env, "wall_seconds": round(seconds, 3)}
+    def finish(self, seconds: float, absolute: Mapping[str, float]) -> None:
+        self.end = {"status": "finished", "t_env": self.t_env, "wall_seconds": round(seconds, 3), **absolute}
         if self.writer is not None:
-            self.writer.end(self.t_env, wall_seconds=round(seconds, 3))
+            self.writer.end(self.t_env, wall_seconds=round(seconds, 3), **absolute)
         self.close()
 
     def state(self) -> dict[str, Any]:
@@ -475,7 +510,7 @@ class _Run:
             self.board.close()
 
 
-_RUN_STATE = ("t_env", "next_eval", "header", "metrics", "end", "train_returns", "train_lengths")
+_RUN_STATE = ("t_env", "next_eval", "header", "metrics", "end", "train_returns", "train_lengths", "best")
 
 
 def evaluation_metrics(summary: EpisodeSummary) -> dict[str, float]:

@@ -7,7 +7,7 @@ estimator already, so COMA-R is COMA with the replay.) The setting ``estimator``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -188,7 +188,32 @@ def check_individual(algorithm: Algorithm, n_rewards: int) -> None:
 
 
 # What stands in a mixer's place brings its own learner.
-_OWN_LEARNERS = {"joint": QTRANLearner, "counterfactual": COMALearner}
+_OWN_LEARNERS: dict[str, Callable[..., Learner]] = {"joint": QTRANLearner, "counterfactual": COMALearner}
+
+
+def register(row: Algorithm, learner: Callable[..., Learner] | None = None) -> Algorithm:
+    """Add a row to the table, from outside the package; studies and the command then know its name.
+
+    Args:
+        row: usually ``dataclasses.replace(ALGORITHMS["qmix"], name="mine", ...)``.
+        learner: where the row needs its own: called as ``Learner`` is, for rows with ``row.mixer``, whose name then has
+            to be a new one.
+
+    Raises:
+        ValueError: the name, or the mixer of a row with its own learner, is taken, or there is no such mixer.
+    """
+    if row.name in ALGORITHMS:
+        raise ValueError(f"there is an algorithm {row.name!r} already; give yours another name")
+    if learner is not None:
+        if row.mixer in MIXERS or row.mixer in _OWN_LEARNERS:
+            raise ValueError(
+                f"the mixer {row.mixer!r} of {row.name!r} is taken; with a learner of its own it is a new name"
+            )
+        _OWN_LEARNERS[row.mixer] = learner
+    else:
+        check_name("mixer", row.mixer, [*MIXERS, *_OWN_LEARNERS])
+    ALGORITHMS[row.name] = row
+    return row
 
 
 def make_learner(
@@ -229,5 +254,6 @@ __all__ = [
     "ReturnEstimator",
     "check_individual",
     "make_learner",
+    "register",
     "resolve",
 ]

@@ -16,7 +16,7 @@ from smix_pz.files import write_text
 from smix_pz.records import RunRecord, plain
 
 if TYPE_CHECKING:
-    from smix_pz.benchmarks.suite import Study
+    from smix_pz.benchmarks.suite import Study, Task
 
 BASELINE_SEED = 0
 
@@ -49,55 +49,57 @@ class BaselineResult:
         return values
 
 
-def baseline_path(out: Path, name: str) -> Path:
-    """Where a player's result lies in a study's folder."""
-    return out / "records" / "baselines" / f"{name}.json"
+def baseline_path(out: Path, name: str, task: str = "") -> Path:
+    """Where a player's result on a task lies in a study's folder."""
+    return out / "records" / task / "baselines" / f"{name}.json"
 
 
 def play_baselines(study: Study, out: Path) -> None:
-    """Let the study's players play, where there is no result of the same plan yet."""
-    for name in study.baselines:
-        if _read(study, out, name) is not None:
-            continue
-        summary = evaluate_player(
-            name, study.baseline_episodes, BASELINE_SEED, env=study.env, env_kwargs=study.env_kwargs
-        )
-        whole = ~np.isnan(summary.returns[0])
-        if not whole.any():
-            raise RuntimeError(f"every episode of the player {name!r} was aborted")
-        won = summary.won[0][whole]
-        result = BaselineResult(
-            name,
-            study.env,
-            plain(study.env_kwargs),
-            _engine(study),
-            BASELINE_SEED,
-            tuple(summary.returns[0][whole].tolist()),
-            tuple(summary.lengths[0][whole].tolist()),
-            None if np.isnan(won).any() else tuple(bool(one) for one in won),
-        )
-        write_text(baseline_path(out, name), json.dumps(asdict(result)) + "\n")
+    """Let the study's players play every task, where there is no result of the same plan yet."""
+    for task in study.task_list():
+        for name in study.baselines:
+            if _read(study, task, out, name) is None:
+                result = _play(name, task, study.baseline_episodes)
+                write_text(baseline_path(out, name, task.name), json.dumps(asdict(result)) + "\n")
 
 
-def read_baselines(study: Study, out: Path) -> list[BaselineResult]:
-    """The results that there are, in the study's order."""
-    return [result for name in study.baselines if (result := _read(study, out, name)) is not None]
+def _play(name: str, task: Task, episodes: int) -> BaselineResult:
+    summary = evaluate_player(name, episodes, BASELINE_SEED, env=task.env, env_kwargs=task.env_kwargs)
+    whole = ~np.isnan(summary.returns[0])
+    if not whole.any():
+        raise RuntimeError(f"every episode of the player {name!r} was aborted")
+    won = summary.won[0][whole]
+    return BaselineResult(
+        name,
+        task.env,
+        plain(task.env_kwargs),
+        _engine(task),
+        BASELINE_SEED,
+        tuple(summary.returns[0][whole].tolist()),
+        tuple(summary.lengths[0][whole].tolist()),
+        None if np.isnan(won).any() else tuple(bool(one) for one in won),
+    )
 
 
-def _read(study: Study, out: Path, name: str) -> BaselineResult | None:
-    path = baseline_path(out, name)
+def read_baselines(study: Study, task: Task, out: Path) -> list[BaselineResult]:
+    """The results on a task that there are, in the study's order."""
+    return [result for name in study.baselines if (result := _read(study, task, out, name)) is not None]
+
+
+def _read(study: Study, task: Task, out: Path, name: str) -> BaselineResult | None:
+    path = baseline_path(out, name, task.name)
     if not path.is_file():
         return None
     values = json.loads(path.read_text())
     for key in ("returns", "lengths", "won"):
         values[key] = None if values[key] is None else tuple(values[key])
     result = BaselineResult(**values)
-    same = (result.env, result.env_kwargs, result.seed) == (study.env, plain(study.env_kwargs), BASELINE_SEED)
+    same = (result.env, result.env_kwargs, result.seed) == (task.env, plain(task.env_kwargs), BASELINE_SEED)
     return result if same and len(result.returns) == study.baseline_episodes else None
 
 
-def _engine(study: Study) -> str:
-    vector = envs.make_vector_env(study.env, 1, **study.env_kwargs)
+def _engine(task: Task) -> str:
+    vector = envs.make_vector_env(task.env, 1, **task.env_kwargs)
     try:
         engine = dict(vector.team_spec.engine)
     finally:

@@ -4,6 +4,8 @@
 figure                  shows
 ======================= ========================================================================================
 ``learning_curves``     mean and 95% interval over runs against environment steps, one colour per algorithm
+``curve_panels``        the same, one panel for each task, in rows as a paper prints them
+``profiles``            share of runs above each score, over all tasks
 ``final_returns``       every run's final value as a dot, beside mean and interval: two modes stay visible
 ``value_tables``        true and learned joint values of one-step payoff tables as heat maps
 ======================= ========================================================================================
@@ -42,9 +44,12 @@ __all__ = [
     "LineStyle",
     "ValueTable",
     "curve_caption",
+    "curve_panels",
     "final_caption",
     "final_returns",
     "learning_curves",
+    "panel_styles",
+    "profiles",
     "save",
     "styles_for",
     "value_tables",
@@ -85,6 +90,12 @@ OTHER_STYLES = tuple(
     for color in ("#332288", "#117733", "#999933", "#88CCEE", "#AA4499", "#44AA99", "#CC6677")
 )
 
+# In a paper's panels every pair of a method and its original shares a colour; QMIX is SMIX's original.
+_PAIRED = {"qmix": LineStyle("#D55E00", "--"), "qmix-noabs": LineStyle("#0072B2", "--")}
+_PAIRED |= {"smix-noabs": LineStyle("#0072B2")}
+# Curves of one method with growing settings: from light to dark (Tol), told apart by hue too.
+_SEQUENCE = ("#88CCEE", "#44AA99", "#999933", "#117733", "#332288", "#AA4499", "#000000")
+
 METRIC_LABELS: Mapping[str, str] = {
     "eval/return": "mean return of greedy play",
     "eval/win_rate": "win rate of greedy play",
@@ -109,6 +120,132 @@ def styles_for(labels: Iterable[str]) -> dict[str, LineStyle]:
         free = [OTHER_STYLES[(start + k) % len(OTHER_STYLES)] for k in range(len(OTHER_STYLES))]
         styles[label] = known or next((style for style in free if style not in styles.values()), free[0])
     return styles
+
+
+def panel_styles(names: Iterable[str]) -> dict[str, LineStyle]:
+    """Styles of panels: solid for SMIX and revised methods, dashed for their originals; pairs share a colour."""
+    styles = styles_for(names)
+    return {name: _PAIRED.get(name.lower(), style) for name, style in styles.items()}
+
+
+def sequence_styles(names: Sequence[str]) -> dict[str, LineStyle]:
+    """Styles of a panel about one setting: named rows as in ``panel_styles``, the others from light to dark."""
+    known = {name: style for name, style in panel_styles(names).items() if name.lower() in ALGORITHM_STYLES}
+    others = [name for name in names if name not in known]
+    shades = np.linspace(0, len(_SEQUENCE) - 1, max(2, len(others))).round().astype(int)
+    return {**known, **{name: LineStyle(_SEQUENCE[shade]) for name, shade in zip(others, shades, strict=False)}}
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """One panel: ``title``, runs by name, how each name is drawn, and how it is written, in the legend's order."""
+
+    title: str
+    groups: Mapping[str, Sequence[RunRecord]]
+    styles: Mapping[str, LineStyle]
+    texts: Mapping[str, str]
+    warning: str = ""
+
+
+def curve_panels(
+    panels: Sequence[CurvePanel],
+    metric: str = "eval/win_rate",
+    *,
+    columns: int = 3,
+    title: str = "",
+    interval: statistics.Interval = "bootstrap",
+    seed: int = BOOTSTRAP_SEED,
+) -> Figure:
+    """Mean and 95% interval over runs, a panel for each task, lettered (a), (b), ... from the left.
+
+    Panels that show the same curves share one legend below; otherwise each column has its own, or each panel.
+    A curve behaves at missing runs as in ``learning_curves``. A panel without runs stays, empty, and says so.
+
+    Raises:
+        ValueError: no panels, or what ``learning_curves`` refuses.
+    """
+    if not panels:
+        raise ValueError("no panels: expected at least one")
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    shared = all(dict(panel.texts) == dict(panels[0].texts) for panel in panels)
+    entries = len(panels[0].texts)
+    legend_rows = math.ceil(entries / 5) if shared else 0
+    size = (1.2 + 3.1 * columns, 0.5 + 2.75 * rows + 0.22 * legend_rows)
+    figure = Figure(figsize=size, layout="constrained")
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    percent = metric == "eval/win_rate"
+    for index, (axes, panel) in enumerate(zip(cells, panels, strict=False)):
+        _style_axes(axes)
+        letter = f"({chr(ord('a') + index)}) " if len(panels) > 1 else ""
+        axes.set_title(f"{letter}{panel.title}", fontsize=10, color=INK)
+        runs = [record for records in panel.groups.values() for record in records]
+        if runs:
+            grid = _shared_grid(panel.groups, metric)
+            scale, x_label = _step_unit(grid)
+            for name, text in panel.texts.items():
+                records = panel.groups.get(name, ())
+                if not records:
+                    axes.plot([], [], color=panel.styles[name].color, ls=panel.styles[name].line, label=text)
+                    continue
+                values = statistics.align(records, metric, grid).values * (100 if percent else 1)
+                rng = np.random.default_rng(seed)
+                found = statistics.estimate(values, rng, interval=interval, missing="omit")
+                _curve(axes, grid / scale, found, panel.styles[name], text, width=1.6)
+            axes.set_xlabel(x_label, fontsize=9)
+            axes.set_xlim(grid.min() / scale, grid.max() / scale if len(grid) > 1 else grid.max() / scale + 1)
+        else:
+            for name, text in panel.texts.items():
+                axes.plot([], [], color=panel.styles[name].color, ls=panel.styles[name].line, label=text)
+        if note := panel.warning or ("" if runs else "no runs yet"):
+            axes.set_title(note, fontsize=7.5, loc="right", color="#a8321c")
+        if percent:
+            axes.set_ylim(-4, 104)
+        if index % columns == 0:
+            axes.set_ylabel("test win rate (%)" if percent else METRIC_LABELS.get(metric, metric), fontsize=9)
+        below = panels[index + columns :: columns]
+        if not shared and not any(dict(panel.texts) == dict(other.texts) for other in below):
+            axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    for axes in cells[len(panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    if shared:
+        wide = min(5, entries, 1 + 2 * columns)
+        handles = _column_order(cells[0], wide)
+        figure.legend(*handles, loc="outside lower center", ncols=wide, frameon=False, fontsize=9)
+    return figure
+
+
+def profiles(
+    scores: Mapping[str, Sequence[FloatArray]],
+    styles: Mapping[str, LineStyle],
+    texts: Mapping[str, str],
+    *,
+    x_label: str = "win rate",
+    title: str = "",
+    seed: int = BOOTSTRAP_SEED,
+) -> Figure:
+    """Performance profiles: for each name, the share of runs over all tasks with a score above tau, tau from 0 to 1.
+
+    Args:
+        scores: name -> one array ``[R_m]`` of final scores for each task.
+    """
+    figure, axes = _figure(7.2, 4.4)
+    taus = np.linspace(0, 1, 101)
+    for name, tasks in scores.items():
+        found = statistics.performance_profile(tasks, taus, np.random.default_rng(seed))
+        style = styles[name]
+        axes.plot(
+            taus, found.value, drawstyle="steps-post", color=style.color, ls=style.line, label=texts.get(name, name)
+        )
+        axes.fill_between(taus, found.low, found.high, step="post", color=style.color, alpha=0.12, linewidth=0)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel(f"{x_label} τ")
+    axes.set_ylabel("share of runs above τ")
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    figure.legend(*_column_order(axes, 5), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
 
 
 def learning_curves(
@@ -296,22 +433,28 @@ def _render(figure: Figure, kind: str, **options: Any) -> bytes:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
+    _style_axes(axes)
+    return figure, axes
+
+
+def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
-def _curve(axes: Axes, x: FloatArray, found: statistics.Estimate, style: LineStyle, label: str) -> None:
+def _curve(
+    axes: Axes, x: FloatArray, found: statistics.Estimate, style: LineStyle, label: str, width: float = 2
+) -> None:
     whole = np.where(found.complete, found.value, np.nan)
     # The thin line starts at the last complete point before a gap and ends at the first one after, so none opens.
     lacking = np.pad(~found.complete, 1)
     around = lacking[:-2] | lacking[1:-1] | lacking[2:]
     axes.plot(x, np.where(around, found.value, np.nan), color=style.color, linewidth=0.9, zorder=3)
     marker = "o" if np.isfinite(whole).sum() == 1 else ""  # a single point draws no line
-    axes.plot(x, whole, marker=marker, ls=style.line, color=style.color, linewidth=2, label=label, zorder=4)
+    axes.plot(x, whole, marker=marker, ls=style.line, color=style.color, linewidth=width, label=label, zorder=4)
     band = found.complete & np.isfinite(found.low)
     axes.fill_between(x, found.low, found.high, where=band.tolist(), color=style.color, alpha=0.18, linewidth=0)
 

@@ -2,9 +2,11 @@
 
 ``write_report`` makes::
 
-    folder/report.html         figures inline (SVG as data), styles inline, no script, no request to anywhere
+    folder/report.html         figures inline (SVG as data), styles inline, no request to anywhere
     folder/figures/*.svg *.png
-    folder/tables/*.csv *.md
+    folder/tables/*.csv *.md *.tex
+
+The page has no script, or one: the curve viewer's, inline. The page's policy allows that text by its hash, no other.
 
 A report says what made its numbers (``provenance``) and what is missing from them (warnings of its tables, and the
 caller's) before it shows any. Every file is written whole or not at all; the page comes last, so that it never points
@@ -14,24 +16,29 @@ at a file that is not there.
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import jinja2
+import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from smix_pz.benchmarks import plots
-from smix_pz.benchmarks.statistics import describe, engine_label
-from smix_pz.benchmarks.tables import Table, number, ranges
+from smix_pz.benchmarks.statistics import align, common_grid, describe, engine_label, estimate, method
+from smix_pz.benchmarks.tables import BOOTSTRAP_SEED, Table, number, ranges
 from smix_pz.files import write_text
 from smix_pz.names import check_name
-from smix_pz.records import RunRecord
+from smix_pz.records import RunRecord, plain
 
 VERDICTS: Mapping[str, str] = {  # verdict -> its mark in the page
     "holds": "good",
@@ -106,7 +113,16 @@ class ClaimsSection:
     claims: Sequence[Claim]
 
 
-Section = TextSection | FigureSection | TableSection | ClaimsSection
+@dataclass(frozen=True)
+class CurvesSection:
+    """The interactive curve viewer, at most one on a page; ``data`` as ``viewer_data`` makes it."""
+
+    title: str
+    caption: str
+    data: Mapping[str, Any]
+
+
+Section = CurvesSection | TextSection | FigureSection | TableSection | ClaimsSection
 
 
 def write_report(
@@ -118,7 +134,7 @@ def write_report(
     command: str = "",
     warnings: Sequence[str] = (),
     links: Mapping[str, str | Path] | None = None,
-    summary: str = "",
+    summary: str | Sequence[str] = "",
 ) -> Path:
     """Write a report with its figures and tables; returns the path of the HTML file.
 
@@ -130,7 +146,7 @@ def write_report(
         command: the command line that makes them again.
         warnings: what is missing, besides the warnings of the tables, which are added.
         links: text -> a file, relative to ``folder`` or inside it or near it; kept relative.
-        summary: one paragraph under the title.
+        summary: a paragraph, or several, under the title.
 
     Raises:
         ValueError: a name that is no plain file name or occurs twice, or a link to a network address.
@@ -140,12 +156,16 @@ def write_report(
     hrefs = {text: _relative(folder, target) for text, target in (links or {}).items()}
     parts = [_PARTS[type(section)](folder, section) for section in sections]
     found = [text for section in sections if isinstance(section, TableSection) for text in section.table.warnings]
+    curves = [section for section in sections if isinstance(section, CurvesSection)]
+    if len(curves) > 1:
+        raise ValueError(f"{len(curves)} curve viewers; a page has room for one")
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             title=title,
-            summary=summary,
+            summary=[text for text in ([summary] if isinstance(summary, str) else summary) if text],
+            script=_script(curves[0]) if curves else None,
             provenance=provenance or {},
             command=command,
             warnings=list(dict.fromkeys([*warnings, *found])),
@@ -215,11 +235,83 @@ def _table_part(folder: Path, section: TableSection) -> dict[str, Any]:
     return {"kind": "table", "title": section.title, "caption": section.caption, "table": section.table, **files}
 
 
+def _curves_part(folder: Path, section: CurvesSection) -> dict[str, Any]:
+    return {"kind": "curves", "title": section.title, "caption": section.caption}
+
+
+def _script(section: CurvesSection) -> dict[str, Any]:
+    """The viewer's code with the hash for the page's policy, and its data, as text that cannot end its element."""
+    code = resources.files("smix_pz.benchmarks").joinpath("templates/viewer.js").read_text("utf-8")
+    data = json.dumps(plain(section.data), allow_nan=False, separators=(",", ":"), ensure_ascii=True)
+    for mark in "<>&":
+        data = data.replace(mark, f"\\u{ord(mark):04x}")
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return {"code": Markup(code), "data": Markup(data), "hash": f"sha256-{digest}"}
+
+
+def viewer_data(
+    tasks: Mapping[str, Mapping[str, Sequence[RunRecord]]],
+    metrics: Sequence[str],
+    texts: Mapping[str, str],
+    styles: Mapping[str, plots.LineStyle],
+    *,
+    seed: int = BOOTSTRAP_SEED,
+) -> dict[str, Any]:
+    """What the curve viewer shows: for every task, curve and metric the mean over runs, its 95% interval, and each run.
+
+    Args:
+        tasks: task -> curve -> runs. texts, styles: of every curve, in the order of the legend.
+    """
+    dashes = {"-": "none", "--": "8 5", ":": "2 4", "-.": "8 4 2 4"}
+    shown = []
+    for task, groups in tasks.items():
+        records = [record for runs in groups.values() for record in runs]
+        curves: dict[str, dict[str, Any]] = {}
+        for metric in metrics:
+            there = {name: runs for name, runs in groups.items() if any(r.series(metric)[0] for r in runs)}
+            if not there:
+                continue
+            grid = common_grid([record for runs in there.values() for record in runs], metric)
+            for name, runs in there.items():
+                values = align(runs, metric, grid).values
+                found = estimate(values, np.random.default_rng(seed), missing="omit")
+                curves.setdefault(name, {})[metric] = {
+                    "x": grid.astype(int).tolist(),
+                    **{key: _rounded(getattr(found, end)) for key, end in _ENDS.items()},
+                    "n": found.n.tolist(),
+                    "of": len(runs),
+                    "runs": [_rounded(row) for row in values],
+                }
+        engines = "; ".join(dict.fromkeys(engine_label(record) for record in records))
+        shown.append({"name": task, "engine": engines, "curves": curves})
+    return {
+        "tasks": shown,
+        "curves": [
+            {"name": name, "text": text, "color": styles[name].color, "dash": dashes.get(styles[name].line, "none")}
+            for name, text in texts.items()
+        ],
+        "metrics": [
+            {"name": name, "label": plots.METRIC_LABELS.get(name, name), "percent": name == "eval/win_rate"}
+            for name in metrics
+        ],
+        "note": method("mean", "bootstrap"),
+    }
+
+
+_ENDS = {"mean": "value", "low": "low", "high": "high"}
+
+
+def _rounded(values: Any) -> list[float | None]:
+    """Four significant digits more than anyone sees; missing is null."""
+    return [None if np.isnan(value) else float(f"{value:.5g}") for value in values]
+
+
 _PARTS: Mapping[type, Callable[[Path, Any], dict[str, Any]]] = {
     TextSection: _text_part,
     ClaimsSection: _claims_part,
     FigureSection: _figure_part,
     TableSection: _table_part,
+    CurvesSection: _curves_part,
 }
 
 

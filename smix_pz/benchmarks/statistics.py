@@ -12,6 +12,9 @@ student      mean +- t quantile * s / sqrt(R)               Student 1908; quanti
 iqm          mean of what is left after cutting floor(R/4)  Agarwal et al. 2021; the same number as
              runs from each end                             ``scipy.stats.trim_mean(x, 0.25)`` and rliable
 improvement  P(X > Y) + P(X = Y) / 2                        Agarwal et al. 2021; Mann and Whitney 1947
+stratified   runs resampled within each task                Agarwal et al. 2021, section 4.1
+profile      share of runs with a score above tau           Agarwal et al. 2021, section 4.2
+welch        difference of two means from summaries         Welch 1947; degrees of freedom by Satterthwaite 1946
 ============ ============================================== =================================================
 """
 
@@ -240,6 +243,13 @@ def median(values: FloatArray) -> FloatArray:
     return np.median(values, axis=-2)
 
 
+def std(values: FloatArray) -> FloatArray:
+    """Standard deviation over runs (divisor R - 1), values ``[..., R, P]`` -> ``[..., P]``; NaN for one run."""
+    if values.shape[-2] < 2:
+        return np.full(values.shape[:-2] + values.shape[-1:], np.nan)
+    return values.std(axis=-2, ddof=1)
+
+
 def iqm(values: FloatArray) -> FloatArray:
     """Interquartile mean over runs, values ``[..., R, P]`` -> ``[..., P]``.
 
@@ -433,6 +443,168 @@ def difference_interval(
     left, right = (side[rng.integers(len(side), size=(resamples, len(side)))].mean(axis=1) for side in sides)
     low, high = np.quantile(left - right, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+# --- over tasks ---------------------------------------------------------------------------------------------------
+
+Scores = Sequence[ArrayLike]  # one array [R_m] for each task m: tasks may have unlike numbers of runs
+
+
+def task_mean(scores: Sequence[FloatArray]) -> FloatArray:
+    """Mean over tasks of the mean over runs; scores M times ``[..., R_m]`` -> ``[...]``."""
+    return np.mean([task.mean(axis=-1) for task in scores], axis=0)
+
+
+def task_median(scores: Sequence[FloatArray]) -> FloatArray:
+    """Median over tasks of the mean over runs; scores M times ``[..., R_m]`` -> ``[...]``."""
+    return np.median([task.mean(axis=-1) for task in scores], axis=0)
+
+
+def task_iqm(scores: Sequence[FloatArray]) -> FloatArray:
+    """Interquartile mean of all runs of all tasks together; scores M times ``[..., R_m]`` -> ``[...]``.
+
+    A task with more runs weighs more, so compare algorithms that have the same runs on the same tasks.
+    """
+    return iqm(np.concatenate(scores, axis=-1)[..., None])[..., 0]
+
+
+def optimality_gap(scores: Sequence[FloatArray], best: float = 1.0) -> FloatArray:
+    """How far runs fall short of ``best``, on average; what lies above it counts as equal to it."""
+    return best - np.minimum(np.concatenate(scores, axis=-1), best).mean(axis=-1)
+
+
+AGGREGATES: Mapping[str, Callable[[Sequence[FloatArray]], FloatArray]] = {
+    "mean": task_mean,
+    "median": task_median,
+    "iqm": task_iqm,
+    "optimality gap": optimality_gap,
+}
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A number over several tasks with its interval: ``value``, ``low``, ``high`` ``[P]``; ``n`` runs of each task."""
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    n: tuple[int, ...]
+    method: str
+
+
+def aggregate(
+    scores: Scores,
+    rng: np.random.Generator,
+    statistic: str = "iqm",
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Aggregate:
+    """A statistic over tasks with its stratified bootstrap interval: runs are resampled within each task.
+
+    Tasks are those of the benchmark and not drawn from anything, so they are never resampled.
+
+    Args:
+        scores: one array ``[R_m]`` for each task, on scales that may be averaged (win rates).
+        statistic: a key of ``AGGREGATES``.
+
+    Raises:
+        ValueError: no tasks, a missing value (drop the run and say so), or an unknown statistic.
+    """
+    check_name("statistic", statistic, AGGREGATES)
+    tasks = _tasks(scores)
+    of = AGGREGATES[statistic]
+    drawn = of([task[rng.integers(len(task), size=(resamples, len(task)))] for task in tasks])
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    if min(map(len, tasks)) < 2:
+        low = high = math.nan
+    method = f"{statistic} and {level:.0%} stratified bootstrap percentile interval, {resamples} resamples within tasks"
+    value, low, high = (np.array([float(end)]) for end in (of(tasks), low, high))
+    return Aggregate(value, low, high, tuple(map(len, tasks)), method)
+
+
+def performance_profile(
+    scores: Scores,
+    taus: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Aggregate:
+    """Share of all runs of all tasks whose score is above tau, for each of ``taus`` ``[P]``, with pointwise intervals.
+
+    Raises:
+        ValueError: as ``aggregate``.
+    """
+    tasks, grid = _tasks(scores), np.asarray(taus, dtype=float)
+
+    def profile(parts: Sequence[FloatArray]) -> FloatArray:
+        ordered = np.sort(np.concatenate(parts, axis=-1), axis=-1)
+        at_most = np.stack([np.searchsorted(row, grid, side="right") for row in np.atleast_2d(ordered)])
+        return 1 - at_most / ordered.shape[-1]
+
+    drawn = profile([task[rng.integers(len(task), size=(resamples, len(task)))] for task in tasks])
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    method = f"share of runs above, {level:.0%} stratified bootstrap percentile interval, {resamples} resamples"
+    return Aggregate(profile(tasks)[0], low, high, tuple(map(len, tasks)), method)
+
+
+def improvement_over_tasks(
+    x: Scores, y: Scores, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
+) -> Comparison:
+    """Mean over tasks of ``probability_of_improvement``, runs of both sides resampled within each task.
+
+    Raises:
+        ValueError: unlike numbers of tasks, or as ``aggregate``.
+    """
+    left, right = _tasks(x), _tasks(y)
+    if len(left) != len(right):
+        raise ValueError(f"x has {len(left)} tasks and y {len(right)}; expected the same tasks on both sides")
+    values, draws = [], []
+    for one, other in zip(left, right, strict=True):
+        wins = _win(one[:, None], other[None, :])
+        weights = [rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n for n in wins.shape]
+        values.append(wins.mean())
+        draws.append(((weights[0] @ wins) * weights[1]).sum(axis=1))
+    low, high = np.quantile(np.mean(draws, axis=0), [(1 - level) / 2, (1 + level) / 2])
+    if min(map(len, [*left, *right])) < 2:
+        low = high = math.nan
+    sizes = sum(map(len, left)), sum(map(len, right))
+    method = f"{level:.0%} stratified bootstrap percentile interval, {resamples} resamples of the runs of each task"
+    return Comparison(float(np.mean(values)), float(low), float(high), sizes, False, method)
+
+
+def _tasks(scores: Scores) -> list[FloatArray]:
+    if not len(scores):
+        raise ValueError("no tasks: expected one array of runs for each task")
+    return [_complete(f"task {index}", task) for index, task in enumerate(scores)]
+
+
+# --- from summaries -----------------------------------------------------------------------------------------------
+
+
+def can_tell(n: int, m: int, level: float = LEVEL) -> bool:
+    """Whether n runs against m can differ at this level at all: the exact two-sided Mann-Whitney test's smallest p.
+
+    If all n lie above all m, its p is 2 / C(n + m, n): 0.1 for three against three, 0.03 for four against four.
+    """
+    return min(n, m) > 0 and 2 / math.comb(n + m, n) <= 1 - level + 1e-12
+
+
+def welch_interval(
+    x: tuple[float, float, int], y: tuple[float, float, int], level: float = LEVEL
+) -> tuple[float, float]:
+    """Interval of mean(x) - mean(y) from (mean, standard deviation, runs) of each side; NaN with a single run."""
+    (mean_x, std_x, n), (mean_y, std_y, m) = x, y
+    if min(n, m) < 2:
+        return math.nan, math.nan
+    a, b = std_x**2 / n, std_y**2 / m
+    difference = mean_x - mean_y
+    if a + b == 0:
+        return difference, difference
+    df = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))
+    half = student_quantile((1 + level) / 2, df) * math.sqrt(a + b)
+    return difference - half, difference + half
 
 
 # --- Student's t --------------------------------------------------------------------------------------------------

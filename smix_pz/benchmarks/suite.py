@@ -1,13 +1,18 @@
 """Studies: a YAML file says what to run; this module plans the jobs, skips what is done, and names what is missing.
 
-A job is a stack of seeds of one algorithm, trained as one program. Every run has its own record, so a killed study
+A study is a grid of tasks (environments) and curves (algorithms, each with its own settings), every cell with its runs.
+A job is a stack of seeds of one cell, trained as one program. Every run has its own record, so a killed study
 goes on where it stopped: finished runs are not repeated, a stack with a checkpoint continues from it.
+
+Values come in layers, each over the one before: the study's file, the chosen preset, its quick version, the command.
+The saved study holds the result of all of them, so a folder alone says what was run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,15 +22,20 @@ from typing import Any
 import yaml
 
 from smix_pz import envs
-from smix_pz.algorithms import resolve
+from smix_pz.algorithms import ALGORITHMS, resolve
 from smix_pz.baselines import PLAYER_NAMES
 from smix_pz.config import TrainConfig, from_dict
 from smix_pz.files import write_text
 from smix_pz.names import check_name
+from smix_pz.plugins import is_file, load_plugin
 from smix_pz.records import RunRecord
 from smix_pz.training import check_same_settings, checkpoint_path, read_if_any, record_path
 
 EVALUATION_METRICS = ("eval/return", "eval/win_rate", "eval/episode_length")
+ENGINES = {"smac-sim": "smac_sim_v0", "smac": "smac_v0"}
+_MERGED = ("settings", "variants", "tasks", "env_kwargs", "panels", "presets")  # layers add to these, key by key
+_FILE_ONLY = ("presets", "quick", "extends")  # of a study's file; a resolved study has none of them
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]*")
 
 
 @dataclass(frozen=True)
@@ -40,19 +50,58 @@ class Expressivity:
 
 
 @dataclass(frozen=True)
+class Task:
+    """One environment of a study; ``name`` is "" where the study has no other."""
+
+    name: str
+    env: str
+    env_kwargs: dict[str, Any]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One curve of a study: a row of ``ALGORITHMS`` with settings of its own; ``text`` is what people read."""
+
+    name: str
+    algorithm: str
+    settings: dict[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves that one panel of the figure shows, variant -> legend; ``title`` says what they differ in."""
+
+    name: str
+    title: str
+    curves: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Study:
-    """One study, as its YAML file says it.
+    """One study, resolved; its YAML file may also hold ``presets``, ``quick`` and ``extends``, see ``load_study``.
 
     Attributes:
-        env, env_kwargs, algorithms, runs, steps, eval_every, eval_episodes: the grid.
-        regime: the chosen key of ``regimes``, which holds settings that belong together.
+        env, env_kwargs: the environment, or what the tasks share.
+        maps: SMAC maps, one task each; ``tasks``: further ones, name -> env, env_kwargs and settings of its own.
+        algorithms, runs, steps, eval_every, eval_episodes: the grid; ``algorithms`` are names of rows or variants.
+        absolute_episodes: greedy episodes with each run's best policy, after training; None: none.
+        variants: name -> ``algorithm`` (a row), ``text`` (for people), and settings of its own.
+        panels: name -> ``title`` and ``curves`` (variant -> legend): what the figure shows side by side for each task.
+        preset: the chosen key of the file's ``presets``; its values are in the other fields already.
+        scale: "full", or "quick" for the study's small version.
         settings: further settings of every job.
+        plugins: modules or Python files that register algorithms and environments, imported first.
         reference_returns: label -> expression in the environment's arguments (whole numbers, names, + and -).
         metrics: which metrics get curves; the first one is the study's measure in tables and claims.
-        baselines: scripted players that play the same environment, see ``smix_pz.baselines``.
+        baselines: scripted players that play the same environments, see ``smix_pz.baselines``.
         baseline_episodes: how many episodes each of them plays.
+        paper_table: which table of the paper's win rates stands beside these results ("III", "IV"); "" none.
+        paper_steps: environment steps of the paper's runs; 0 where it does not say.
         claims: what the paper says; see ``smix_pz.benchmarks.claims``.
         first_seed: seeds are ``first_seed`` to ``first_seed + runs - 1``.
+        command: the command line that ran it last, for the report.
     """
 
     name: str
@@ -60,20 +109,29 @@ class Study:
     env: str
     algorithms: tuple[str, ...]
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    maps: tuple[str, ...] = ()
+    tasks: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, Any] = field(default_factory=dict)
+    panels: dict[str, Any] = field(default_factory=dict)
     runs: int = 20
     steps: int = 100_000
     eval_every: int = 1000
     eval_episodes: int = 24
-    regime: str = "paper"
-    regimes: dict[str, Any] = field(default_factory=dict)
+    absolute_episodes: int | None = None
+    preset: str = "paper"
+    scale: str = "full"
     settings: dict[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
     reference_returns: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[str, ...] = ("eval/return",)
     baselines: tuple[str, ...] = ()
     baseline_episodes: int = 320
+    paper_table: str = ""
+    paper_steps: int = 0
     claims: tuple[dict[str, Any], ...] = ()
     expressivity: dict[str, Any] = field(default_factory=dict)
     first_seed: int = 0
+    command: str = ""
 
     def __post_init__(self) -> None:
         if self.runs < 1:
@@ -84,11 +142,18 @@ class Study:
             raise ValueError("metrics is empty; a study needs one or more, such as eval/return")
         if self.baseline_episodes < 1:
             raise ValueError(f"baseline_episodes is {self.baseline_episodes}; it should be 1 or more")
-        check_name("regime", self.regime, self.regimes)
+        check_name("scale", self.scale, ("full", "quick"))
         for metric in self.metrics:
             check_name("metric", metric, EVALUATION_METRICS)
         for player in self.baselines:
             check_name("baseline", player, PLAYER_NAMES)
+        for name in (*self.maps, *self.tasks, *self.variants, *self.panels):
+            if not _FOLDER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} becomes a folder's name; use letters, digits and '_.=-'")
+        if repeated := sorted({name for name in self.maps if name in self.tasks or self.maps.count(name) > 1}):
+            raise ValueError(f"{repeated[0]!r} is the name of two tasks; each needs a name of its own")
+        if repeated := sorted({name for name in self.algorithms if self.algorithms.count(name) > 1}):
+            raise ValueError(f"algorithms names {repeated[0]!r} twice")
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -99,18 +164,82 @@ class Study:
         """Reference returns as numbers."""
         return {label: _sum_of(str(text), self.env_kwargs) for label, text in self.reference_returns.items()}
 
+    def task_list(self) -> list[Task]:
+        """The environments: maps first, then tasks; without either, the study's one environment under the name ""."""
+        found = [Task(name, self.env, {**self.env_kwargs, "map_name": name}, {}) for name in self.maps]
+        for name, entry in self.tasks.items():
+            own = dict(entry or {})
+            env = own.pop("env", self.env)
+            shared = self.env_kwargs if env == self.env else {}
+            found.append(Task(name, env, {**shared, **own.pop("env_kwargs", {})}, own))
+        return found or [Task("", self.env, self.env_kwargs, {})]
+
+    def variant_list(self) -> list[Variant]:
+        """The curves that are run, in the order of ``algorithms``.
+
+        Raises:
+            ValueError: a name that is neither a row nor a variant; the nearest is named.
+        """
+        found = []
+        for name in self.algorithms:
+            check_name("algorithm", name, [*ALGORITHMS, *(key for key in self.variants if key not in ALGORITHMS)])
+            own = dict(self.variants.get(name) or {})
+            row, text = own.pop("algorithm", name), own.pop("text", PAPER_NAMES.get(name, name))
+            found.append(Variant(name, row, own, text))
+        return found
+
+    def panel_list(self) -> list[Panel]:
+        """The panels that have curves among ``algorithms``; without any, one with all of them."""
+        variants = {variant.name: variant.text for variant in self.variant_list()}
+        found = []
+        for name, entry in self.panels.items():
+            curves = {key: str(text) for key, text in entry["curves"].items() if key in variants}
+            if curves:
+                found.append(Panel(name, str(entry.get("title", name)), curves))
+        shown = {key for panel in found for key in panel.curves}
+        if rest := {key: text for key, text in variants.items() if key not in shown}:
+            found.append(Panel("others" if found else "all", "others" if found else "", rest))
+        return found
+
+
+# The paper's names of the rows.
+PAPER_NAMES = {
+    "smix": "SMIX(λ)",
+    "qmix": "QMIX",
+    "coma-r": "COMA-R",
+    "coma": "COMA",
+    "vdn-r": "VDN-R",
+    "vdn": "VDN",
+    "iql-r": "IQL-R",
+    "iql": "IQL",
+    "qtran-r": "QTRAN-R",
+    "qtran": "QTRAN",
+    "smix-noabs": "SMIX(λ)-noabs",
+    "qmix-noabs": "QMIX-noabs",
+    "smix-n": "SMIX(n)",
+}
+
 
 @dataclass(frozen=True)
 class Job:
-    """A stack of seeds to train; ``config.out`` takes the records, ``payoff`` is set on the expressivity page."""
+    """A stack of seeds to train; ``config.out`` takes the records, ``payoff`` is set on the expressivity page.
+
+    Attributes:
+        task: name of the study's task, "" where it has one only.
+        variant: name of the curve; an algorithm's, if the study's file does not say more.
+    """
 
     config: TrainConfig
     payoff: str | None = None
+    task: str = ""
+    variant: str = ""
 
     @property
     def label(self) -> str:
         """Short text for people."""
-        return f"{self.config.algorithm} on {self.payoff}" if self.payoff else self.config.algorithm
+        name = self.variant or self.config.algorithm
+        where = self.payoff or self.task
+        return f"{name} on {where}" if where else name
 
 
 def study_names() -> list[str]:
@@ -120,30 +249,142 @@ def study_names() -> list[str]:
     )
 
 
-def load_study(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Read a study that comes with the package, or a YAML file, with some values replaced.
+def load_study(
+    name_or_path: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    quick: bool = False,
+    plugins: Sequence[str] = (),
+) -> Study:
+    """Read a study that comes with the package, or a YAML file, and resolve it.
+
+    Besides the fields of ``Study`` a file may hold ``presets`` (name -> values laid over the file's; keys that are no
+    field of a study are settings of its jobs), ``quick`` (values of the small version, laid over the preset's) and
+    ``extends`` (the study that this file changes: a name, or a path relative to the file).
+
+    Args:
+        overrides: values laid over everything else; ``preset`` among them chooses the preset.
+        quick: the study's small version.
+        plugins: modules and Python files to import first, besides those that the file names.
 
     Raises:
-        ValueError: no such study or key (the nearest is named), or a value out of range.
+        ValueError: no such study, preset or key (the nearest is named), a study without a quick version, or a value
+            out of range.
     """
+    overrides = dict(overrides or {})
+    values = _read_study(name_or_path)
+    presets, small = values.pop("presets", {}), values.pop("quick", None)
+    if "preset" in overrides:
+        values["preset"] = overrides.pop("preset")
+    if presets:
+        chosen = values.setdefault("preset", next(iter(presets)))
+        check_name("preset", chosen, presets)
+        values = _layer(values, presets[chosen] or {})
+    elif values.get("preset") != _read_study(name_or_path).get("preset"):
+        raise ValueError(f"{values['name']} has no presets, so preset {values['preset']!r} cannot be chosen")
+    if quick:
+        if small is None:
+            raise ValueError(f"{values['name']} has no quick version; --runs and --steps make it smaller")
+        values = {**_layer(values, small), "scale": "quick"}
+    for key in overrides:
+        if key not in _STUDY_FIELDS:
+            check_name("setting of a study", key, _STUDY_FIELDS)
+    values = _layer(values, overrides)
+    more = [str(Path(plugin).resolve()) if is_file(plugin) else plugin for plugin in plugins]
+    values["plugins"] = list(dict.fromkeys([*values.get("plugins", ()), *more]))
+    for plugin in values["plugins"]:
+        load_plugin(plugin)
+    if "env" in overrides and values.get("env") in ENGINES.values():
+        _check_engine(name_or_path)
+    if "maps" in overrides and not _read_study(name_or_path).get("maps") and values.get("env") not in ENGINES.values():
+        raise ValueError(f"{values['name']} is played on {values['env']}, which has no maps")
+    return from_dict(Study, values)
+
+
+def _check_engine(name_or_path: str) -> None:
+    own = study_default(name_or_path, "env")
+    if own not in ENGINES.values():
+        raise ValueError(f"the study is played on {own}; another engine is for SMAC's maps")
+
+
+def study_default(name_or_path: str, key: str) -> Any:
+    """What a study's file says of one key, without preset, quick version or overrides; its default if nothing."""
+    values = _read_study(name_or_path)
+    if key == "preset" and "preset" not in values:
+        return next(iter(values.get("presets", {})), "paper")
+    return values.get(key, next(f.default for f in dataclasses.fields(Study) if f.name == key))
+
+
+def study_presets(name_or_path: str) -> dict[str, dict[str, Any]]:
+    """The presets of a study's file, name -> values."""
+    return {name: dict(values or {}) for name, values in _read_study(name_or_path).get("presets", {}).items()}
+
+
+_STUDY_FIELDS = tuple(field.name for field in dataclasses.fields(Study))
+
+
+def _read_study(name_or_path: str) -> dict[str, Any]:
+    """The file's values, those of the study that it extends below them; plugins' files as full paths."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ValueError(f"no study file at {path}")
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     else:
         check_name("study", name_or_path, study_names())
-        text = resources.files("smix_pz.benchmarks.studies").joinpath(f"{name_or_path}.yaml").read_text()
+        text = resources.files("smix_pz.benchmarks.studies").joinpath(f"{name_or_path}.yaml").read_text("utf-8")
     values = yaml.safe_load(text)
     if not isinstance(values, dict):
         raise ValueError(f"{name_or_path} should hold a mapping of settings")
-    return from_dict(Study, {**values, **(overrides or {})})
+    known = (*_STUDY_FIELDS, *_FILE_ONLY)
+    for key in values:
+        check_name("setting", key, known)
+    if "plugins" in values:
+        values["plugins"] = [str((path.parent / p).resolve()) if is_file(p) else p for p in values["plugins"]]
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    below = path.parent / str(base)
+    return _layer(_read_study(str(below) if below.suffix in (".yaml", ".yml") else str(base)), values)
 
 
-def save_study(study: Study, out: Path) -> None:
-    """Write the resolved study beside its records, so that a report can be made from the folder alone."""
+def _layer(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over others: fields of a study replace or, where they are mappings of names, join what is there."""
+    made = dict(values)
+    for key, value in over.items():
+        if key not in (*_STUDY_FIELDS, *_FILE_ONLY):
+            made["settings"] = {**made.get("settings", {}), key: value}
+        elif key in _MERGED and value and isinstance(made.get(key), Mapping):
+            made[key] = {**made[key], **value}
+        else:
+            made[key] = value
+    return made
+
+
+def save_study(study: Study, out: Path) -> Study:
+    """Write the resolved study beside its records, so that a report can be made from the folder alone.
+
+    Files of plugins are copied into the folder too, and the study returned uses the copies.
+
+    Raises:
+        ValueError: the folder holds another version of a plugin: its runs and new ones would not be of one method.
+    """
+    study = dataclasses.replace(study, plugins=tuple(_keep_plugin(plugin, out) for plugin in study.plugins))
     plain = json.loads(json.dumps(dataclasses.asdict(study)))
+    plain["plugins"] = [f"plugins/{Path(p).name}" if is_file(p) else p for p in study.plugins]
     write_text(out / "study.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    return study
+
+
+def _keep_plugin(plugin: str, out: Path) -> str:
+    if not is_file(plugin):
+        return plugin
+    text, copy = Path(plugin).read_text(encoding="utf-8"), out / "plugins" / Path(plugin).name
+    if copy.is_file() and copy.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{plugin} is not the file that {out} was begun with; choose another out")
+    if not copy.is_file():
+        write_text(copy, text)
+    return str(copy.resolve())
 
 
 def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:
@@ -159,17 +400,32 @@ def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:
     if stack < 1:
         raise ValueError(f"stack is {stack}; it should be 1 or more")
     shared = {
-        "env": study.env,
-        "env_kwargs": study.env_kwargs,
         "steps": study.steps,
         "eval_every": study.eval_every,
         "eval_episodes": study.eval_episodes,
-        **study.regimes[study.regime],
+        "absolute_episodes": study.absolute_episodes,
+        "plugins": study.plugins,
         **study.settings,
     }
     jobs = [
-        Job(TrainConfig.from_dict({**shared, "algorithm": name, "seeds": seeds, "out": out / "records" / name}))
-        for name in study.algorithms
+        Job(
+            TrainConfig.from_dict(
+                {
+                    **shared,
+                    "env": task.env,
+                    "env_kwargs": task.env_kwargs,
+                    **task.settings,
+                    **variant.settings,
+                    "algorithm": variant.algorithm,
+                    "seeds": seeds,
+                    "out": out / "records" / task.name / variant.name,
+                }
+            ),
+            task=task.name,
+            variant=variant.name,
+        )
+        for task in study.task_list()
+        for variant in study.variant_list()
         for seeds in _chunks(study.seeds, stack)
     ]
     if study.expressivity:

@@ -108,6 +108,14 @@ class Table:
         tail = [*(f"**{_markdown(text)}**" for text in self.warnings), *map(_markdown, self.notes)]
         return "\n\n".join([f"**{_markdown(self.title)}**", body, *tail]) + "\n"
 
+    def to_latex(self) -> str:
+        """A ``tabular`` with booktabs' rules; title, warnings and notes stand above it as comments."""
+        comments = [f"% {line}" for text in (self.title, *self.warnings, *self.notes) for line in text.splitlines()]
+        form = "".join({"left": "l", "right": "r"}[column.align] for column in self.columns)
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.header, *self.text_rows())]
+        body = [f"\\begin{{tabular}}{{{form}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        return "\n".join([*comments, *body, r"\end{tabular}"]) + "\n"
+
     def without(self, *keys: str) -> Table:
         """The table with fewer columns: those that show one of these raw values are left out."""
         return replace(self, columns=tuple(column for column in self.columns if not set(keys) & set(column.keys)))
@@ -123,11 +131,12 @@ class Table:
             table.add_row(*map(Text, row))
         return table
 
-    def save(self, path_stem: Path) -> tuple[Path, Path]:
-        """Write ``path_stem.csv`` and ``path_stem.md`` atomically; returns both paths."""
+    def save(self, path_stem: Path) -> tuple[Path, ...]:
+        """Write ``path_stem.csv``, ``.md`` and ``.tex`` atomically; returns their paths."""
         stem = Path(path_stem)
-        paths = stem.with_name(stem.name + ".csv"), stem.with_name(stem.name + ".md")
-        for path, text in zip(paths, (self.to_csv(), self.to_markdown()), strict=True):
+        texts = {".csv": self.to_csv(), ".md": self.to_markdown(), ".tex": self.to_latex()}
+        paths = tuple(stem.with_name(stem.name + ending) for ending in texts)
+        for path, text in zip(paths, texts.values(), strict=True):
             write_text(path, text)
         return paths
 
@@ -218,15 +227,19 @@ def summary_table(
                 **_final(statistics.final_value(values, last), threshold, interval, rng),
                 **_area(statistics.area_under_curve(values), interval, rng),
                 **_crossing(steps, values, threshold),
+                **_absolute(records, metric, interval, rng),
                 "missing": str(roll),
             }
         )
     solved = () if threshold is None else _threshold_columns(threshold)
-    columns = (*_HEAD, *_FINAL, *solved[:1], *_AREA, *solved[1:], *_TAIL)
+    absolute = _ABSOLUTE if any(row["absolute_n"] for row in rows) else ()
+    columns = (*_HEAD, *_FINAL, *absolute, *solved[:1], *_AREA, *solved[1:], *_TAIL)
     notes: tuple[str, ...] = (
         f"{metric}: {_final_phrase(last)}; {statistics.method('mean', interval)}. A run without its last evaluation "
         "has no final value: n says how many have one. Area is the mean over the evaluation grid of complete runs.",
     )
+    if absolute:
+        notes += ("Absolute metric: new episodes with each run's policy of its best evaluation (Gorsane et al. 2022).",)
     if interval == "bootstrap" and any(1 < row["final_n"] < SMALL for row in rows):
         notes += (f"Percentile intervals of fewer than {SMALL} runs are too narrow: with 5 they cover about 83%.",)
     return Table(title, columns, tuple(rows), notes, missing_runs(groups, planned))
@@ -238,7 +251,7 @@ def _final(
     """Statistics of the final values ``[R]`` of the runs that have one."""
     present = final[~np.isnan(final)]
     if not present.size:
-        keys = ("final_mean", "final_low", "final_high", "final_median", "best", "worst")
+        keys = ("final_mean", "final_low", "final_high", "final_std", "final_median", "final_iqm", "best", "worst")
         return {**dict.fromkeys(keys, math.nan), "final_n": 0, "solved": 0}
     found = statistics.estimate(present, rng, interval=interval)
     return {
@@ -246,11 +259,25 @@ def _final(
         "final_low": float(found.low[0]),
         "final_high": float(found.high[0]),
         "final_n": int(present.size),
+        "final_std": float(statistics.std(present[:, None])[0]),
         "final_median": float(np.median(present)),
+        "final_iqm": float(statistics.iqm(present[:, None])[0]),
         "best": float(present.max()),
         "worst": float(present.min()),
         "solved": 0 if threshold is None else int((present >= threshold).sum()),
     }
+
+
+def _absolute(
+    records: Sequence[RunRecord], metric: str, interval: statistics.Interval, rng: np.random.Generator
+) -> dict[str, Any]:
+    name = metric.replace("eval/", "absolute/")
+    present = np.array([record.end[name] for record in records if record.end.get(name) is not None])
+    if not present.size:
+        return {"absolute": math.nan, "absolute_low": math.nan, "absolute_high": math.nan, "absolute_n": 0}
+    found = statistics.estimate(present, rng, interval=interval)
+    ends = {"absolute": found.value, "absolute_low": found.low, "absolute_high": found.high}
+    return {**{key: float(value[0]) for key, value in ends.items()}, "absolute_n": int(present.size)}
 
 
 def _area(area: NDArray[np.float64], interval: statistics.Interval, rng: np.random.Generator) -> dict[str, Any]:
@@ -519,11 +546,18 @@ _HEAD = (
 )
 _FINAL = (
     Column("final mean [95% interval] (n)", ("final_mean", "final_low", "final_high", "final_n"), interval_text),
+    Column("std", ("final_std",), number),
     Column("median", ("final_median",), number),
+    Column("IQM", ("final_iqm",), number),
     Column("best run", ("best",), number),
     Column("worst run", ("worst",), number),
 )
 _AREA = (Column("area under curve [95% interval] (n)", ("area", "area_low", "area_high", "area_n"), interval_text),)
+_ABSOLUTE = (
+    Column(
+        "absolute metric [95% interval] (n)", ("absolute", "absolute_low", "absolute_high", "absolute_n"), interval_text
+    ),
+)
 _TAIL = (Column("missing seeds", ("missing",), align="left"),)
 
 
@@ -593,6 +627,27 @@ def _csv_field(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return ""
     return " ".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+
+
+_LATEX = {"\\": r"\textbackslash{}", "λ": r"$\lambda$", "τ": r"$\tau$", "±": r"$\pm$", "≥": r"$\geq$", "–": "--"}
+_LATEX |= {
+    "×": r"$\times$",
+    "−": "$-$",
+    "·": r"$\cdot$",
+    NBSP: "~",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+_LATEX |= {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"<": "$<$", ">": "$>$", "|": "$|$", "\n": " "}
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX shows it: its special characters escaped, the symbols that tables use in math mode.
+
+    A cell that begins with a bracket is set in braces, since a bracket after the end of a row would be its argument.
+    """
+    made = "".join(_LATEX.get(character, character) for character in text)
+    return f"{{{made}}}" if made.startswith("[") else made
 
 
 def _markdown(text: str) -> str:

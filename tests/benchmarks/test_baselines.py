@@ -45,9 +45,9 @@ def test_wilson_interval_refuses_impossible_counts(successes: int, trials: int) 
 
 def test_players_play_once_and_again_only_when_the_plan_changes(tmp_path: Path) -> None:
     study = tiny()
-    assert read_baselines(study, tmp_path) == []
+    assert read_baselines(study, study.task_list()[0], tmp_path) == []
     play_baselines(study, tmp_path)
-    first = read_baselines(study, tmp_path)
+    first = read_baselines(study, study.task_list()[0], tmp_path)
     assert [result.name for result in first] == ["random", "focus-fire"]
     assert all(len(result.returns) == len(result.won or ()) == 6 for result in first)
     assert "rules r1" in first[0].engine and "smac_sim" in first[0].engine
@@ -55,11 +55,11 @@ def test_players_play_once_and_again_only_when_the_plan_changes(tmp_path: Path) 
     marked = {**json.loads(path.read_text()), "returns": [1.0] * 6}
     path.write_text(json.dumps(marked))
     play_baselines(study, tmp_path)
-    assert read_baselines(study, tmp_path)[0].returns == (1.0,) * 6  # it was not played again
+    assert read_baselines(study, study.task_list()[0], tmp_path)[0].returns == (1.0,) * 6  # it was not played again
     longer = tiny(baseline_episodes=7)
-    assert read_baselines(longer, tmp_path) == []
+    assert read_baselines(longer, longer.task_list()[0], tmp_path) == []
     play_baselines(longer, tmp_path)
-    assert len(read_baselines(longer, tmp_path)[0].returns) == 7
+    assert len(read_baselines(longer, longer.task_list()[0], tmp_path)[0].returns) == 7
 
 
 def test_the_table_of_players_shows_means_and_intervals() -> None:

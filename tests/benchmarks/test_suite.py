@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from smix_pz.benchmarks.study import run_study
-from smix_pz.benchmarks.suite import Study, load_study, plan, records_of, remaining
+from smix_pz.benchmarks.suite import Study, load_study, plan, records_of, remaining, study_presets
 from smix_pz.records import read_records
 
 SMALL: dict[str, Any] = {"runs": 2, "steps": 300, "eval_every": 100, "algorithms": ["smix", "vdn"], "expressivity": {}}
@@ -33,7 +33,7 @@ def test_the_shipped_study_is_figure_4() -> None:
     assert study.env_kwargs == {"m": 5} and study.runs == 20 and study.steps == 100_000
     assert set(study.algorithms) == {"qmix", "smix", "qtran"}
     assert study.references() == {"optimal (m + 3)": 8.0, "safe (m)": 5.0}
-    assert study.regimes["paper"] == {"parallel_episodes": 4, "updates_per_group": 1}
+    assert study_presets("matrix_game")["paper"] == {"parallel_episodes": 4, "updates_per_group": 1}
 
 
 def test_plan_covers_every_seed_once(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_plan_covers_every_seed_once(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"algorithms": ["smixx"]}, "did you mean 'smix'"),
-        ({"regime": "papr"}, "did you mean 'paper'"),
+        ({"preset": "papr"}, "did you mean 'paper'"),
         ({"env_kwargs": {"m": 0}}, "m .* at least 1"),
         ({"runs": 0}, "runs is 0"),
         ({"stepps": 3}, "did you mean 'steps'"),

@@ -150,10 +150,10 @@ def test_terminal_shows_brackets_as_they_are() -> None:
     assert all(text in shown for text in ("[bold]title", "[red]z", "2.0 [1.0]", "value [b]", "a warning", "a note"))
 
 
-def test_save_writes_both_files_and_nothing_else(tmp_path: Path) -> None:
+def test_save_writes_its_files_and_nothing_else(tmp_path: Path) -> None:
     paths = HOSTILE.save(tmp_path / "deep" / "v1.5")
-    assert [path.name for path in paths] == ["v1.5.csv", "v1.5.md"]
-    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["v1.5.csv", "v1.5.md"]
+    assert [path.name for path in paths] == ["v1.5.csv", "v1.5.md", "v1.5.tex"]
+    assert sorted((tmp_path / "deep").iterdir()) == list(paths)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

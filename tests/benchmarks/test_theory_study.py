@@ -52,6 +52,6 @@ def test_the_study_writes_its_files_and_repeats_its_numbers(tmp_path: Path) -> N
 
 
 def test_options_of_other_studies_are_refused() -> None:
-    for words in (["study", "theory", "--runs", "3"], ["study", "matrix_game", "--quick"]):
+    for words in (["study", "theory", "--runs", "3"], ["study", "matrix_game", "--seed", "3"]):
         with pytest.raises(SystemExit):
             main(words)
