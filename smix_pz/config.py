@@ -177,8 +177,14 @@ class TrainConfig(Hyperparameters):
     """Folder for records and policies; None: keep results in memory only."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints (only with ``out``); a killed job resumes from the last one."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay while a job runs; if one is damaged, the one before is used."""
+    keep_final: float = 1.0
+    """GiB that the last checkpoint of a finished job may take, replay included; without it no more steps. 0: none."""
     tensorboard: bool = False
     """Also write TensorBoard event files below ``out``."""
+    track: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where evaluations go besides the record (only with ``out``); each is an optional package of its own."""
     plugins: tuple[str, ...] = ()
     """Modules or Python files to import first; they register algorithms, or hold environments."""
     progress: bool = True
@@ -323,6 +329,7 @@ _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
             "eval_every",
             "eval_episodes",
             "absolute_episodes",
+            "keep_checkpoints",
             "episode_limit",
             "threads",
             "epsilon_steps",
@@ -333,5 +340,7 @@ _RANGES: tuple[tuple[str, typing.Callable[[Any], bool], str], ...] = (
             "coma_epsilon_steps",
         )
     ),
+    ("checkpoint_every", lambda x: x >= 0, "0 or more seconds"),
+    ("keep_final", lambda x: x >= 0, "0 (nothing is kept) or more GiB"),
     ("hypernet_layers", lambda x: x in (1, 2), "1 or 2"),
 )

@@ -20,7 +20,9 @@ from smix_pz.records import plain
 from smix_pz.version import __version__
 
 # Settings that say where and how to run, not what is computed.
-_NOT_IN_CONFIG = {"out", "seeds", "progress", "tensorboard", "checkpoint_every", "plugins"}
+_NOT_IN_CONFIG = {
+    "out", "seeds", "progress", "tensorboard", "track", "plugins", "checkpoint_every", "keep_checkpoints", "keep_final",
+}  # fmt: skip
 
 
 def describe_run(config: TrainConfig, algorithm: Algorithm, spec: TeamSpec) -> dict[str, Any]:

@@ -27,10 +27,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from smix_pz.files import atomic_path
 
 from smix_pz.labels import label
 
@@ -62,31 +65,38 @@ class RunRecord:
 
 
 class RecordWriter:
-    """Appends to one run's record; ``offset`` lets a resumed run cut off what its checkpoint does not know."""
+    """Appends to one run's record; ``metrics`` of an earlier attempt let a resumed run go on behind them."""
 
-    def __init__(self, path: Path, run: Mapping[str, Any] | None = None, *, resume_at: int | None = None) -> None:
-        """Open ``path``: afresh with the header ``run``, or cut back to byte ``resume_at`` of an earlier attempt."""
+    def __init__(
+        self, path: Path, run: Mapping[str, Any] | None = None, *, metrics: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Open ``path`` afresh with the header ``run``; or, with ``metrics``, make it hold just that header and those.
+
+        In the second case what follows in the file is cut off, and a file that is missing or begins otherwise is
+        written anew, so that the record always fits the state that the run goes on from.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file: BinaryIO = path.open("wb" if resume_at is None else "r+b")
-        if resume_at is None:
-            self._write({"kind": "run", "format": FORMAT, **(run or {})})
-        else:
-            self._file.truncate(resume_at)
-            self._file.seek(resume_at)
-
-    @property
-    def offset(self) -> int:
-        """Bytes written so far."""
-        return self._file.tell()
+        known = _line({"kind": "run", "format": FORMAT, **(run or {})})
+        if metrics is None:
+            self._file: FileIO = path.open("wb", buffering=0)
+            self._write(known)
+            return
+        known += b"".join(_line({"kind": "metrics", **row}) for row in metrics)
+        if not path.is_file() or path.read_bytes()[: len(known)] != known:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(known)
+        self._file = path.open("r+b", buffering=0)
+        self._file.truncate(len(known))
+        self._file.seek(len(known))
 
     def metrics(self, t_env: int, step: int, values: Mapping[str, float]) -> None:
         """Append one line of metrics."""
-        self._write({"kind": "metrics", "t_env": int(t_env), "step": int(step), **values})
+        self._write(_line({"kind": "metrics", "t_env": int(t_env), "step": int(step), **values}))
 
     def end(self, t_env: int, **values: Any) -> None:
         """Mark the run finished, make that durable, and close the file."""
-        self._write({"kind": "end", "status": "finished", "t_env": int(t_env), **values})
+        self._write(_line({"kind": "end", "status": "finished", "t_env": int(t_env), **values}))
         os.fsync(self._file.fileno())
         self._file.close()
 
@@ -94,9 +104,12 @@ class RecordWriter:
         """Close without marking the run finished."""
         self._file.close()
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(plain(line), allow_nan=False, separators=(", ", ": ")).encode() + b"\n")
-        self._file.flush()
+    def _write(self, line: bytes) -> None:
+        try:
+            while line:  # without a buffer, which would be written again on closing; a write may be partial then
+                line = line[self._file.write(line) :]
+        except OSError as error:  # the system does not say of which file
+            raise OSError(error.errno, f"cannot write to the record: {error.strerror}", str(self.path)) from error
 
 
 def read_record(path: Path) -> RunRecord:
@@ -130,6 +143,10 @@ def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path} holds a line that is not JSON: {line[:80]!r}") from error
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(plain(values), allow_nan=False, separators=(", ", ": ")).encode() + b"\n"
 
 
 def plain(value: Any) -> Any:

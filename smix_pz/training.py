@@ -8,9 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-import zlib
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,11 @@ from torch import Tensor
 from smix_pz import envs
 from smix_pz.algorithms import Algorithm, Learner, check_individual, make_learner, resolve
 from smix_pz.algorithms.replay import EpisodeReplay
-from smix_pz.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
+from smix_pz.checkpoints import CheckpointStore
 from smix_pz.config import TrainConfig
 from smix_pz.envs.registry import find_source, series_arguments, turns
+from smix_pz.files import remove_leftovers
+from smix_pz.jobs import Heartbeat, job_folder, locked, out_of, write_json
 from smix_pz.labels import is_found_by_name
 from smix_pz.memory import available_bytes, readable
 from smix_pz.plugins import load_plugin
@@ -33,6 +34,8 @@ from smix_pz.progress import Progress
 from smix_pz.provenance import describe_run, recorded_settings
 from smix_pz.records import RecordWriter, RunRecord, read_record
 from smix_pz.rollout import Collector, EpisodeSummary, collect_summaries
+from smix_pz.stopping import StopRequest, stop_request
+from smix_pz.trackers import Tracker, open_trackers
 
 # A finished run is worth a checkpoint, but runs of a stack finish shortly one after another.
 _FINISHED_MIN_AGE = 10.0  # seconds
@@ -40,6 +43,10 @@ _FINISHED_MIN_AGE = 10.0  # seconds
 _DTYPES = {"float32": torch.float32, "uint8": torch.uint8}
 
 STREAMS = ("init", "exploration", "replay", "env", "eval", "absolute")
+
+
+class Diverged(FloatingPointError):
+    """A loss or a parameter is no longer a number; the checkpoints from before are on disk."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,16 @@ def train(config: TrainConfig | Any, **settings: Any) -> TrainResult:
         settings: fields of TrainConfig; over those of ``config``, if that is one.
 
     Nothing starts before the whole configuration has been checked. With ``config.out`` each run appends to its own
-    record, policies are saved as safetensors, and a job that was killed resumes from its last checkpoint.
+    record, policies are saved as safetensors, and a job that was killed resumes from its last checkpoint. A finished job
+    that is asked for more steps is extended. SIGTERM and Ctrl-C end it after the group of episodes that is being played,
+    with a checkpoint.
 
     Raises:
         ValueError, TypeError: bad settings; the message names the value and what was expected.
+        Diverged: a loss is no longer a number. OSError: a file cannot be written. In both cases the last good state is
+            on disk.
+        JobBusy: another process trains the same job.
+        Stopped: a signal came (a KeyboardInterrupt).
     """
     with Trainer(_as_config(config, settings)) as trainer:
         return trainer.run()
@@ -95,6 +108,8 @@ class Trainer:
         for plugin in config.plugins:
             load_plugin(plugin)
         algorithm = resolve(config.algorithm, config)
+        if config.out is not None:
+            check_records(config)
         # A group is stored whole, so the ring holds at least one; on-policy rows keep, and learn from, that one alone.
         capacity = max(algorithm.buffer_size, config.parallel_episodes)
         self.batch_size = config.batch_size if algorithm.buffer_size else capacity
@@ -168,23 +183,63 @@ class Trainer:
         self._saved = time.perf_counter()
         for run in self.runs:
             opened.callback(run.close)
-        if config.out is None or not load_checkpoint(self, checkpoint_path(config)):
+        self.folder = None if config.out is None else job_folder(config)
+        self.store: CheckpointStore | None = None
+        self.heartbeat = Heartbeat(self.folder, config)
+        if self.folder is None:
+            self._begin_records()
+            return
+        opened.enter_context(locked(self.folder))
+        self._clear_leftovers()
+        self.store = CheckpointStore(self.folder, config.keep_checkpoints)
+        if self.store.load(self):
+            self._resume_records()
+        else:
+            check_not_overwriting(config)
+            write_json(self.folder / "job.json", describe_job(config))
             self._begin_records()
             # A first one at once: a kill just after a run has finished must find something to go on from.
             self._checkpoint(min_age=0.0)
+        (self.folder / "done.json").unlink(missing_ok=True)
 
     # The loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> TrainResult:
-        """Train to the end."""
+        """Train to the end; in the main thread, stop at the next whole state when SIGTERM or Ctrl-C comes."""
+        with ExitStack() as stack:
+            # Without a folder there is nothing to save, and Ctrl-C acts at once as usual.
+            request = stack.enter_context(stop_request()) if self.store is not None else StopRequest()
+            for _ in stack.enter_context(closing(self.groups())):
+                if request.signum:
+                    self._checkpoint(min_age=0.0)
+                    request.raise_if_any()
+        return self._result()
+
+    def groups(self) -> Generator[None, None, None]:
+        """Train to the end, pausing between groups of episodes, where the state is whole."""
+        try:
+            yield from self._groups()
+        except (KeyboardInterrupt, GeneratorExit):
+            self._beat("stopped")
+            raise
+        except BaseException as error:
+            self._beat("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        self._conclude()
+
+    def _groups(self) -> Generator[None, None, None]:
         config = self.config
         while self.active:
             # 1. Evaluate the runs whose next grid point has come; the first is step 0.
+            self._check_numbers()
+            self._keep_end()
             self._evaluate_due()
             retired = self._retire_finished()
             if not self.active:
                 break
             self._checkpoint(min_age=_FINISHED_MIN_AGE if retired else config.checkpoint_every)
+            self._beat("running")
+            yield
             # 2. Collect one group of whole episodes, each run with its own exploration.
             epsilon = self._epsilon()
             batch, summary = self.collector.collect(
@@ -200,9 +255,6 @@ class Trainer:
                 self.metrics |= self.learner.update_policy(batch, torch.from_numpy(epsilon).to(batch.rewards))
             self.learner.sync_target(self.episodes)
             self.progress.update(self.runs, config.steps)
-        if config.out is not None:
-            remove_checkpoint(checkpoint_path(config))
-        return self._result()
 
     def _count(self, summary: EpisodeSummary) -> None:
         self.episodes += self.collector.n_envs
@@ -217,12 +269,12 @@ class Trainer:
 
     def _evaluate_due(self) -> None:
         for row, run in enumerate(self.active):
-            if run.t_env < run.next_eval:
+            if run.t_env < min(run.next_eval, self.config.steps):
                 continue
             params = self.learner.stack.runs(slice(row, row + 1))
             summary = collect_summaries(self.evaluator, params, self.config.eval_episodes, run.streams["eval"])
             step = min(run.t_env // self.config.eval_every * self.config.eval_every, self.config.steps)
-            run.next_eval = min(step + self.config.eval_every, self.config.steps)
+            run.next_eval = step + self.config.eval_every
             if run.t_env >= self.config.steps:
                 step = self.config.steps
             values = evaluation_metrics(summary) | self._train_metrics(row, run)
@@ -233,20 +285,18 @@ class Trainer:
     def _keep_best(self, row: int, run: _Run, step: int, values: Mapping[str, float]) -> None:
         """Keep the run's policy if it is its best so far: by win rate where there is one, then by return."""
         score = [values.get("eval/win_rate", 0.0), values["eval/return"]]
-        if self.config.absolute_episodes is None or (run.best and score <= run.best["score"]):
+        if run.best and score <= run.best["score"]:
             return
         run.best = {"step": step, "score": score}
         run.best_policy = self._policy_of(row, run)
-        if self.config.out is not None:
-            run.best_policy.save(best_policy_path(self.config, run.seed))
 
     def _absolute_metrics(self, run: _Run) -> dict[str, float]:
         """The absolute metric (Gorsane et al. 2022): new greedy episodes with the best policy; {} if none are asked."""
         episodes = self.config.absolute_episodes
         if episodes is None:
             return {}
-        best = run.best_policy or Policy.load(best_policy_path(self.config, run.seed))  # on disk, in a resumed job
-        params = {name: param[None].to(self.device) for name, param in best.params.items()}
+        assert run.best_policy is not None
+        params = {name: param[None].to(self.device) for name, param in run.best_policy.params.items()}
         summary = collect_summaries(self.evaluator, params, episodes, run.streams["absolute"])
         found = {name.replace("eval/", "absolute/"): value for name, value in evaluation_metrics(summary).items()}
         return {**found, "absolute/episodes": episodes, "absolute/step": run.best["step"]}
@@ -268,11 +318,51 @@ class Trainer:
             run.train_lengths.clear()
         return values | {f"train/{name}": float(value[row]) for name, value in self.metrics.items()}
 
-    def _checkpoint(self, *, min_age: float) -> None:
+    def _checkpoint(self, *, min_age: float, end: bool = False) -> None:
         """Save the job if its last checkpoint is older than ``min_age`` seconds."""
-        if self.config.out is not None and time.perf_counter() - self._saved >= min_age:
-            save_checkpoint(self, checkpoint_path(self.config))
+        if self.store is not None and time.perf_counter() - self._saved >= min_age:
+            self._check_numbers(thorough=True)  # never over a good one
+            self.store.save(self, end=end)
             self._saved = time.perf_counter()
+
+    def _keep_end(self) -> None:
+        """Save the state in which the first runs have made their steps, and none has been evaluated for the last time.
+
+        A job that is asked for more steps later goes on from here, as if it had been asked for them at once.
+        """
+        whole = len(self.active) == len(self.runs)
+        if whole and self.config.keep_final > 0 and any(run.t_env >= self.config.steps for run in self.active):
+            self._checkpoint(min_age=0.0, end=True)
+
+    def _check_numbers(self, *, thorough: bool = False) -> None:
+        """Raise Diverged if the newest losses are not finite; on a GPU, where asking costs a wait, only if thorough."""
+        if not thorough and self.device.type != "cpu":
+            return
+        bad = torch.zeros(len(self.active), dtype=torch.bool, device=self.device)
+        for name in _WATCHED:
+            if name in self.metrics:
+                bad |= ~torch.isfinite(self.metrics[name])
+        if thorough:
+            bad |= ~torch.isfinite(self.learner.stack.online).all(1)
+        if bool(bad.any()):
+            seeds = [run.seed for run, lost in zip(self.active, bad.tolist(), strict=True) if lost]
+            good = self.store.newest() if self.store is not None else None
+            raise Diverged(
+                f"{self.config.algorithm} on {self.config.env}: the loss or the parameters of seed(s) "
+                f"{', '.join(map(str, seeds))} are no longer finite after {self.learner.n_updates:,} updates "
+                f"(learning_rate {self.config.learning_rate:g}, grad_clip {self.config.grad_clip:g})"
+                + (f"; the last good state is {good}" if good is not None else "")
+            )
+
+    def _beat(self, status: str, **more: Any) -> None:
+        steps = {run.seed: run.t_env for run in self.runs}
+        values = {run.seed: run.metrics[-1] if run.metrics else {} for run in self.runs}
+        self.heartbeat.beat(status, steps, values, self.seconds(), **more)
+
+    def _conclude(self) -> None:
+        if self.config.out is not None:
+            conclude(self.config, self.store, self.seconds())
+        self._beat("finished")
 
     def _retire_finished(self) -> bool:
         """Runs that have made their steps leave the stack, so that the others do not wait for them."""
@@ -282,9 +372,9 @@ class Trainer:
         for row in finished:
             run = self.active[row]
             run.policy = self._policy_of(row, run)
-            if self.config.out is not None:
-                run.policy.save(policy_path(self.config, run.seed))
-            run.finish(self.seconds(), self._absolute_metrics(run))
+            absolute = self._absolute_metrics(run)
+            self._save_policies(run)
+            run.finish(self.seconds(), absolute)
         keep = [row for row in range(len(self.active)) if row not in finished]
         self.active = [self.active[row] for row in keep]
         if self.active:
@@ -312,16 +402,35 @@ class Trainer:
         """Wall time of this job, earlier attempts counted in."""
         return self.seconds_before + time.perf_counter() - self._started
 
+    def _save_policies(self, run: _Run) -> None:
+        if self.config.out is not None and run.policy is not None:
+            run.policy.save(policy_path(self.config, run.seed))
+            if run.best_policy is not None:
+                run.best_policy.save(best_policy_path(self.config, run.seed))
+
+    def _clear_leftovers(self) -> None:
+        for run in self.runs:
+            for path in (record_path, policy_path, best_policy_path):
+                remove_leftovers(path(self.config, run.seed))
+
     def _begin_records(self) -> None:
         header = describe_run(self.config, self.algorithm, self.spec)
-        if self.config.out is not None:
-            check_not_overwriting(self.config)
         for run in self.runs:
-            run.open(
-                record_path(self.config, run.seed) if self.config.out else None,
-                {**header, "seed": run.seed},
-                self.config,
-            )
+            run.header = {**header, "seed": run.seed}
+            if self.config.out is not None:
+                run.open(record_path(self.config, run.seed), self.config)
+
+    def _resume_records(self) -> None:
+        """Make the records what they were when the checkpoint was made; what they hold beyond it is made again."""
+        for run in self.runs:
+            path = record_path(self.config, run.seed)
+            record = read_if_any(path) if run.end else None
+            if record is not None and record.finished and policy_path(self.config, run.seed).is_file():
+                continue
+            run.open(path, self.config, resumed=True)
+            if run.end:
+                self._save_policies(run)
+                run.finish_again()
 
     def _result(self) -> TrainResult:
         return TrainResult(
@@ -344,7 +453,7 @@ class Trainer:
 
 def record_path(config: TrainConfig, seed: int) -> Path:
     """Where a run's record lies below ``config.out``."""
-    return _out(config) / f"seed-{seed:04d}.jsonl"
+    return out_of(config) / f"seed-{seed:04d}.jsonl"
 
 
 def policy_path(config: TrainConfig, seed: int) -> Path:
@@ -353,15 +462,23 @@ def policy_path(config: TrainConfig, seed: int) -> Path:
 
 
 def best_policy_path(config: TrainConfig, seed: int) -> Path:
-    """Where a run's policy with the best evaluation lies, if ``config.absolute_episodes`` asks for one."""
+    """Where a run's policy with the best evaluation lies."""
     return record_path(config, seed).with_suffix(".best.safetensors")
 
 
-def checkpoint_path(config: TrainConfig) -> Path:
-    """Where a job's checkpoint lies while it is not finished."""
-    seeds = "-".join(f"{seed:04d}" for seed in (config.seeds[0], config.seeds[-1]))
-    # The sum tells apart stacks that begin and end with the same seeds.
-    return _out(config) / f"checkpoint-{seeds}-{zlib.crc32(repr(config.seeds).encode()):08x}.pt"
+def describe_job(config: TrainConfig) -> dict[str, Any]:
+    """What ``job.json`` says."""
+    return {"seeds": list(config.seeds), "config": comparable_settings(config)}
+
+
+def conclude(config: TrainConfig, store: CheckpointStore | None = None, seconds: float | None = None) -> None:
+    """All runs of a job have finished: drop what is not needed any more, and set the done-marker, last."""
+    if store is None:
+        store = CheckpointStore(job_folder(config), config.keep_checkpoints)
+        store.scan()
+    kept = store.finish(config.keep_final * 2**30)
+    done = {"seeds": list(config.seeds), "steps": config.steps, "seconds": seconds, "extendable": kept}
+    write_json(job_folder(config) / "done.json", done)
 
 
 def check_memory(
@@ -397,16 +514,40 @@ def comparable_settings(config: TrainConfig) -> dict[str, Any]:
     return settings
 
 
+def check_records(config: TrainConfig) -> None:
+    """Raise ValueError if all these runs have finished, or ``config.out`` holds runs of theirs with other settings."""
+    records = [read_if_any(record_path(config, seed)) for seed in config.seeds]
+    for record in records:
+        if record is not None:
+            check_same_settings(record, config)
+    if all(record is not None and has_finished(record, config) for record in records):
+        assert records[0] is not None
+        raise ValueError(f"{records[0].path} holds a finished run; choose another out, or move it away")
+
+
 def check_not_overwriting(config: TrainConfig) -> None:
-    """Raise ValueError if ``config.out`` holds finished runs of these seeds, or runs with other settings."""
+    """Raise ValueError if ``config.out`` holds finished runs of these seeds, which a job from the start would replace."""
     for seed in config.seeds:
         path = record_path(config, seed)
         record = read_if_any(path)
-        if record is None:
+        if record is None or not record.finished:
             continue
-        if record.finished:
+        if has_finished(record, config):
             raise ValueError(f"{path} holds a finished run; choose another out, or move it away")
-        check_same_settings(record, config)
+        raise ValueError(
+            f"{path} holds a run of {steps_of(record):,} steps, whose last checkpoint was not kept (see keep_final), so it "
+            f"cannot be extended to {config.steps:,}; move it away to train it from the start, or choose another out"
+        )
+
+
+def steps_of(record: RunRecord) -> int:
+    """The number of steps that a record's run was asked for."""
+    return int(record.run["config"]["steps"])
+
+
+def has_finished(record: RunRecord, config: TrainConfig) -> bool:
+    """Whether the run has made the steps that ``config`` asks for."""
+    return record.finished and steps_of(record) == config.steps
 
 
 def read_if_any(path: Path) -> RunRecord | None:
@@ -422,20 +563,17 @@ def read_if_any(path: Path) -> RunRecord | None:
 
 
 def check_same_settings(record: RunRecord, config: TrainConfig) -> None:
-    """Raise ValueError, naming the first setting that differs, if a record was made with other settings."""
+    """Raise ValueError, naming the first setting that differs, if a record was made with other settings.
+
+    Fewer steps are no difference: the run can be extended.
+    """
     there = record.run["config"]
     for key, here in comparable_settings(config).items():
-        if there.get(key) != here:
+        if there.get(key) != here and not (key == "steps" and there[key] < here):
             raise ValueError(
                 f"{record.path} was made with {key} = {there.get(key)!r}, this job has {here!r}; "
                 "choose another out, or move those results away"
             )
-
-
-def _out(config: TrainConfig) -> Path:
-    if config.out is None:
-        raise ValueError("out is None; records, policies and checkpoints need a folder")
-    return config.out
 
 
 @dataclass
@@ -456,61 +594,59 @@ class _Run:
     best: dict[str, Any] = dataclasses.field(default_factory=dict)  # step and score of the best evaluation
     best_policy: Policy | None = None
     writer: RecordWriter | None = None
-    board: Any = None
+    trackers: list[Tracker] = dataclasses.field(default_factory=list)
 
-    def open(
-        self, path: Path | None, header: Mapping[str, Any], config: TrainConfig, resume_at: int | None = None
-    ) -> None:
-        self.header = header
-        if path is None:
-            return
-        self.writer = RecordWriter(path, header, resume_at=resume_at)
-        if config.tensorboard:
-            self.board = _summary_writer(path.with_suffix(""), purge_after=self.t_env if resume_at else None)
+    def open(self, path: Path, config: TrainConfig, *, resumed: bool = False) -> None:
+        """Open the record, with the header and, if resumed, the metrics that this run has."""
+        self.writer = RecordWriter(path, self.header, metrics=self.metrics if resumed else None)
+        self.trackers = open_trackers(config, self.header, path, resumed_at=self.t_env if resumed else None)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         self.metrics.append({"t_env": self.t_env, "step": step, **values})
         if self.writer is not None:
             self.writer.metrics(self.t_env, step, values)
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, self.t_env)
+        for tracker in self.trackers:
+            tracker.log(values, self.t_env)
 
     def finish(self, seconds: float, absolute: Mapping[str, float]) -> None:
         self.end = {"status": "finished", "t_env": self.t_env, "wall_seconds": round(seconds, 3), **absolute}
+        self.finish_again()
+
+    def finish_again(self) -> None:
+        """Write the end that this run has had."""
         if self.writer is not None:
-            self.writer.end(self.t_env, wall_seconds=round(seconds, 3), **absolute)
-        self.close()
+            self.writer.end(**{key: value for key, value in self.end.items() if key != "status"})
+        self.close(finished=True)
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return {
             **{name: getattr(self, name) for name in _RUN_STATE},
             "streams": {name: rng.bit_generator.state for name, rng in self.streams.items()},
-            "offset": self.writer.offset if self.writer is not None and not self.end else None,
         }
 
-    def restore(self, state: Mapping[str, Any], trainer: Trainer) -> None:
-        """Continue from a checkpoint; what the record holds beyond it is cut off, to be written again."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint."""
         for name in _RUN_STATE:
             setattr(self, name, state[name])
         for name, stream in state["streams"].items():
             self.streams[name].bit_generator.state = stream
-        if state["offset"] is not None:
-            self.open(record_path(trainer.config, self.seed), self.header, trainer.config, state["offset"])
 
     def as_record(self, config: TrainConfig) -> RunRecord:
         path = record_path(config, self.seed) if config.out is not None else None
         return RunRecord(self.header, tuple(self.metrics), bool(self.end), self.end, path)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = False) -> None:
         if self.writer is not None:
             self.writer.close()
-        if self.board is not None:
-            self.board.close()
+        for tracker in self.trackers:
+            tracker.close(finished=finished)
+        self.trackers = []
 
 
 _RUN_STATE = ("t_env", "next_eval", "header", "metrics", "end", "train_returns", "train_lengths", "best")
+# Metrics that are numbers as long as a run is well.
+_WATCHED = ("loss", "grad_norm", "policy_loss", "policy_grad_norm")
 
 
 def evaluation_metrics(summary: EpisodeSummary) -> dict[str, float]:
@@ -547,13 +683,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, but PyTorch sees no GPU here; expected 'cpu' or 'auto'")
     return device
-
-
-def _summary_writer(folder: Path, purge_after: int | None) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            "tensorboard=True needs the package tensorboard: pip install 'smix-pz[tensorboard]'"
-        ) from error
-    return SummaryWriter(str(folder), purge_step=purge_after)

@@ -57,8 +57,7 @@ def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
 def test_each_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     writer = write(path, end=False)
-    assert len(read_record(path).metrics) == 2
-    assert writer.offset == path.stat().st_size
+    assert len(read_record(path).metrics) == 2 and path.read_bytes().endswith(b"}\n")
     writer.close()
 
 
@@ -78,21 +77,36 @@ def test_a_record_torn_anywhere_is_read_up_to_its_last_whole_line(tmp_path: Path
             read_record(path)
 
 
-def test_resuming_cuts_off_what_came_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", ["longer", "torn", "missing", "other"])
+def test_resuming_puts_the_record_back(there: str, tmp_path: Path) -> None:
+    """Whatever the file holds by then, the resumed run goes on behind what its checkpoint knows."""
     path = tmp_path / "run.jsonl"
+    known = [{"t_env": 0, "step": 0, "x": 1.0}]
     writer = RecordWriter(path, {"seed": 0})
     writer.metrics(0, 0, {"x": 1.0})
-    offset = writer.offset
+    expected = path.read_bytes()
     for k in range(10, 20):
         writer.metrics(k, k, {"x": 2.0})
-    writer._file.write(b'{"kind": "met')
     writer.close()
-    resumed = RecordWriter(path, resume_at=offset)
-    assert resumed.offset == offset
+    if there == "torn":
+        path.write_bytes(expected + b'{"kind": "met')
+    elif there == "missing":
+        path.unlink()
+    elif there == "other":
+        path.write_bytes(b'{"kind": "run", "seed": 1}\n' * 9)
+    resumed = RecordWriter(path, {"seed": 0}, metrics=known)
+    assert path.read_bytes() == expected
     resumed.metrics(10, 10, {"x": 3.0})
     resumed.end(10)
     assert read_record(path).series("x") == ([0.0, 10.0], [1.0, 3.0])
-    assert read_record(path).finished
+    assert read_record(path).finished and [p.name for p in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_named() -> None:
+    """With the file: the system says only that there is no space."""
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        RecordWriter(Path("/dev/full"), {"seed": 0})
 
 
 def test_writing_anew_replaces(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A study is a grid of tasks (environments) and curves (algorithms, each with its own settings), every cell with its runs.
 A job is a stack of seeds of one cell, trained as one program. Every run has its own record, so a killed study
-goes on where it stopped: finished runs are not repeated, a stack with a checkpoint continues from it.
+goes on where it stopped: finished runs are not repeated, a stack with a checkpoint continues from it. A study that is
+asked for more runs adds stacks, one that is asked for more steps extends those it has.
 
 Values come in layers, each over the one before: the study's file, the chosen preset, its quick version, the command.
 The saved study holds the result of all of them, so a folder alone says what was run.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +28,11 @@ from smix_pz.algorithms import ALGORITHMS, resolve
 from smix_pz.baselines import PLAYER_NAMES
 from smix_pz.config import TrainConfig, from_dict
 from smix_pz.files import write_text
+from smix_pz.jobs import is_done, job_folder, out_of, read_json, stacks_in, write_json
 from smix_pz.names import check_name
 from smix_pz.plugins import is_file, load_plugin
-from smix_pz.records import RunRecord
-from smix_pz.training import check_same_settings, checkpoint_path, read_if_any, record_path
+from smix_pz.records import RunRecord, plain
+from smix_pz.training import check_same_settings, conclude, has_finished, read_if_any, record_path
 
 EVALUATION_METRICS = ("eval/return", "eval/win_rate", "eval/episode_length")
 ENGINES = {"smac-sim": "smac_sim_v0", "smac": "smac_v0"}
@@ -227,16 +230,28 @@ class Job:
     Attributes:
         task: name of the study's task, "" where it has one only.
         variant: name of the curve; an algorithm's, if the study's file does not say more.
+        wanted: which of its seeds the study asks for; None: all. A stack stays as it was begun, also where a later call
+            asks for fewer runs.
+        name: the label, where it was read from a list of jobs.
     """
 
     config: TrainConfig
     payoff: str | None = None
     task: str = ""
     variant: str = ""
+    wanted: tuple[int, ...] | None = None
+    name: str = ""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that the study asks for."""
+        return self.config.seeds if self.wanted is None else self.wanted
 
     @property
     def label(self) -> str:
         """Short text for people."""
+        if self.name:
+            return self.name
         name = self.variant or self.config.algorithm
         where = self.payoff or self.task
         return f"{name} on {where}" if where else name
@@ -370,9 +385,9 @@ def save_study(study: Study, out: Path) -> Study:
         ValueError: the folder holds another version of a plugin: its runs and new ones would not be of one method.
     """
     study = dataclasses.replace(study, plugins=tuple(_keep_plugin(plugin, out) for plugin in study.plugins))
-    plain = json.loads(json.dumps(dataclasses.asdict(study)))
-    plain["plugins"] = [f"plugins/{Path(p).name}" if is_file(p) else p for p in study.plugins]
-    write_text(out / "study.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    values = json.loads(json.dumps(dataclasses.asdict(study)))
+    values["plugins"] = [f"plugins/{Path(p).name}" if is_file(p) else p for p in study.plugins]
+    write_text(out / "study.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     return study
 
 
@@ -417,7 +432,7 @@ def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:
                     **task.settings,
                     **variant.settings,
                     "algorithm": variant.algorithm,
-                    "seeds": seeds,
+                    "seeds": study.seeds,
                     "out": out / "records" / task.name / variant.name,
                 }
             ),
@@ -426,8 +441,8 @@ def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:
         )
         for task in study.task_list()
         for variant in study.variant_list()
-        for seeds in _chunks(study.seeds, stack)
     ]
+    jobs = [part for job in jobs for part in in_stacks(job, stack)]
     if study.expressivity:
         jobs += _expressivity_jobs(from_dict(Expressivity, study.expressivity), out)
     for job in jobs:
@@ -443,37 +458,86 @@ def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:
     return [dataclasses.replace(job, config=dataclasses.replace(job.config, progress=False)) for job in jobs]
 
 
+def in_stacks(job: Job, stack: int) -> list[Job]:
+    """A cell's seeds as jobs: the stacks that were begun in its folder stay, new seeds are cut into stacks of this size.
+
+    So a study that is asked for more runs trains the new ones only, and a stack that was stopped goes on whole.
+    """
+    wanted, parts = list(job.config.seeds), []
+    for seeds in stacks_in(out_of(job.config)):
+        ours = tuple(seed for seed in seeds if seed in wanted)
+        # Of two stacks that share a seed the first has it.
+        if ours and not any(set(seeds) & set(part.config.seeds) for part in parts):
+            parts.append(dataclasses.replace(job, config=dataclasses.replace(job.config, seeds=seeds), wanted=ours))
+            wanted = [seed for seed in wanted if seed not in ours]
+    new = [dataclasses.replace(job, config=dataclasses.replace(job.config, seeds=s)) for s in _chunks(wanted, stack)]
+    return parts + new
+
+
 def remaining(jobs: Sequence[Job]) -> list[Job]:
     """The jobs that still have something to do, without their finished runs.
 
-    A stack that has a checkpoint stays whole: it knows which of its runs are finished.
+    A stack that was begun stays whole: it knows which of its runs are finished. Done-markers that a kill has prevented are
+    set here.
 
     Raises:
-        ValueError: the folder holds runs that were made with other settings.
+        ValueError: the folder holds runs that were made with other settings, or more steps.
     """
     left = []
     for job in jobs:
         done = {record.run["seed"] for record in records_of(job) if record.finished}
-        seeds = tuple(seed for seed in job.config.seeds if seed not in done)
-        if not seeds:
+        begun = (job_folder(job.config) / "job.json").is_file()
+        if all(seed in done for seed in job.seeds):
+            if begun and set(job.config.seeds) == set(job.seeds) and not is_done(job.config):
+                conclude(job.config)
             continue
-        if not checkpoint_path(job.config).is_file():
+        if not begun:
+            seeds = tuple(seed for seed in job.config.seeds if seed not in done)
             job = dataclasses.replace(job, config=dataclasses.replace(job.config, seeds=seeds))
         left.append(job)
     return left
 
 
 def records_of(job: Job) -> list[RunRecord]:
-    """The records that a job's runs have so far.
+    """The records that a job's runs have so far; one of fewer steps than the job asks for counts as unfinished.
 
     Raises:
         ValueError: a record was made with other settings; nothing is ever overwritten silently.
     """
-    found = (read_if_any(record_path(job.config, seed)) for seed in job.config.seeds)
+    found = (read_if_any(record_path(job.config, seed)) for seed in job.seeds)
     records = [record for record in found if record is not None]
     for record in records:
         check_same_settings(record, job.config)
-    return records
+    return [r if has_finished(r, job.config) else dataclasses.replace(r, finished=False) for r in records]
+
+
+def write_plan(jobs: Sequence[Job], out: Path) -> Path:
+    """Write ``jobs.json``, the study's list of jobs, by which one of them can be run from the folder alone.
+
+    Jobs are in the order of the plan, and their folders relative to ``out``.
+    """
+    entries = []
+    for job in jobs:
+        config = plain({**job.config.to_dict(), "out": os.path.relpath(out_of(job.config), out)})
+        entries.append({"label": job.label, "folder": os.path.relpath(job_folder(job.config), out), "config": config})
+    path = out / "jobs.json"
+    write_json(path, {"jobs": entries})
+    return path
+
+
+def read_plan(out: Path) -> list[Job]:
+    """The jobs of ``jobs.json``, with folders below ``out``.
+
+    Raises:
+        ValueError: there is no such list, or it is not one.
+    """
+    plan_of = read_json(out / "jobs.json")
+    if plan_of is None:
+        raise ValueError(f"{out} holds no jobs.json; it is written when a study starts")
+    return [
+        Job(TrainConfig.from_dict({**entry["config"], "out": out / entry["config"]["out"]}), name=entry["label"])
+        for entry in plan_of["jobs"]
+    ]
 
 
 def _expressivity_jobs(page: Expressivity, out: Path) -> list[Job]:

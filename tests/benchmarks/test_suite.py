@@ -84,8 +84,10 @@ def test_a_study_runs_reports_and_is_not_repeated(tmp_path: Path) -> None:
 
 def test_results_made_with_other_settings_are_never_mixed_or_overwritten(tmp_path: Path) -> None:
     run_study(small(runs=1, algorithms=["vdn"]), tmp_path, workers=1, console=quiet())
-    with pytest.raises(ValueError, match="steps = 300, this job has 400"):
-        remaining(plan(small(runs=1, algorithms=["vdn"], steps=400), tmp_path))
+    with pytest.raises(ValueError, match="steps = 300, this job has 200"):
+        remaining(plan(small(runs=1, algorithms=["vdn"], steps=200), tmp_path))
+    with pytest.raises(ValueError, match="gamma = 0.99, this job has 0.9"):
+        remaining(plan(small(runs=1, algorithms=["vdn"], settings={"gamma": 0.9}), tmp_path))
 
 
 def test_a_killed_study_resumes_to_the_records_of_an_undisturbed_one(tmp_path: Path) -> None:
@@ -112,4 +114,4 @@ def test_a_killed_study_resumes_to_the_records_of_an_undisturbed_one(tmp_path: P
     run_study(study, tmp_path / "killed", workers=1, console=quiet())
     calm, killed = (read_records(tmp_path / name / "records") for name in ("calm", "killed"))
     assert [r.metrics for r in calm] == [r.metrics for r in killed]
-    assert not list((tmp_path / "killed").rglob("checkpoint*"))
+    assert not list((tmp_path / "killed").rglob("state-*"))
