@@ -256,6 +256,11 @@ def _study(
     expressivity: bool = True,
     workers: int | None = None,
     stack: int = 20,
+    launcher: Literal["local", "ray", "slurm"] = "local",
+    address: str | None = None,
+    gpus: float = 0.0,
+    retries: int = 3,
+    slurm: tuple[str, ...] = (),
     seed: int | None = None,
 ) -> None:
     """Run a study of the paper and write its report; call it again to go on where it stopped.
@@ -277,10 +282,16 @@ def _study(
         first_seed: the first seed.
         baselines: scripted players to show beside the algorithms: random, nearest, focus-fire, heuristic.
         expressivity: with the payoff tables.
-        workers: processes; None: one for each core.
+        workers: jobs at a time; None: as many as cores and memory (or the Ray cluster) allow.
         stack: most seeds trained as one program.
+        launcher: processes of this machine, tasks of a Ray cluster, or a script for a Slurm job array.
+        address: of the Ray cluster, such as auto or 10.0.0.1:6379; None: start one on this machine.
+        gpus: GPUs of a job, with Ray a fraction where several share one; give the study device cuda besides.
+        retries: with Ray: how often a job is started again that was lost with its node.
+        slurm: further options for sbatch, each as one word: --slurm=--partition=long.
         seed: of the studies theory and estimators, which train nothing; None: 0.
     """
+    from smix_pz.benchmarks.launch import Launch
     from smix_pz.benchmarks.study import command_line, run_study
     from smix_pz.benchmarks.suite import ENGINES, load_study, study_default
 
@@ -316,7 +327,54 @@ def _study(
     parts = [study.name, *([study.preset] if study.preset != study_default(name, "preset") else [])]
     parts += [*([engine] if study.env != study_default(name, "env") else []), *(["quick"] if quick else [])]  # type: ignore[list-item]
     folder = out or Path("results") / "-".join(parts)
-    run_study(study, folder, workers=workers, stack=stack, command=command, console=_console())
+    if launcher != "ray" and address is not None:
+        raise ValueError(f"--address is an option of --launcher ray; the launcher is {launcher}")
+    how = Launch(launcher, workers, address, gpus, retries, slurm)
+    run_study(study, folder, stack=stack, how=how, command=command, console=_console())
+
+
+def _status(folder: tyro.conf.Positional[Path], /, watch: bool = False, json: bool = False) -> None:
+    """Show how the jobs of a study are doing, wherever they run; files are read, nothing else.
+
+    Args:
+        folder: a study's folder, or the out of smix-pz train.
+        watch: go on until interrupted.
+        json: print it for programs.
+    """
+    import time
+
+    from smix_pz.benchmarks.live import LiveView, read_statuses, status_table, to_json
+
+    statuses = read_statuses(folder)
+    if json:
+        print(to_json(statuses))
+    elif not watch:
+        _console().print(status_table(statuses))
+    else:
+        with LiveView(folder, Console()) as view:
+            while True:
+                view.update()
+                time.sleep(view.interval)
+
+
+def _job(folder: tyro.conf.Positional[Path], index: tyro.conf.Positional[int], /) -> None:
+    """Run one job of a study by its place in the study's jobs.json, as an array task of Slurm does.
+
+    Args:
+        folder: the study's folder.
+        index: the job's place, from 0.
+    """
+    from smix_pz.benchmarks.suite import read_plan, remaining
+    from smix_pz.training import train
+
+    jobs = read_plan(folder)
+    if not 0 <= index < len(jobs):
+        raise ValueError(f"there is no job {index}; {folder} has jobs 0 to {len(jobs) - 1}")
+    left = remaining(jobs[index : index + 1])
+    if not left:
+        _console().print(f"job {index} ({jobs[index].label}) is done", highlight=False)
+        return
+    train(dataclasses.replace(left[0].config, progress=True))
 
 
 def _report(folder: tyro.conf.Positional[Path], /) -> None:
@@ -397,6 +455,7 @@ def _console() -> Console:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a bad setting ends with one line on the terminal and status 2."""
     from smix_pz.envs.starcraft import StarCraftUnavailable
+    from smix_pz.jobs import JobsFailed
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not {"", os.getcwd()} & set(sys.path):
@@ -411,6 +470,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "study": _study,
             "report": _report,
             "compare": _compare,
+            "status": _status,
+            "job": _job,
             "envs": _envs,
             "algorithms": _algorithms,
             "standin": _standin,
@@ -423,12 +484,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog=program, description=description, args=words, registry=_REGISTRY
         )
-    except (ValueError, TypeError, OSError, ImportError, StarCraftUnavailable) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError, JobsFailed, StarCraftUnavailable) as error:
         Console(stderr=True).print(f"smix-pz: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(2) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         Console(stderr=True).print("interrupted; the same command goes on from here")
-        raise SystemExit(130) from None
+        raise SystemExit(128 + getattr(stop, "signum", 2)) from None
 
 
 def _train_from(default: TrainConfig) -> Any:

@@ -34,6 +34,10 @@ class JobBusy(OSError):
     """Another process trains this job."""
 
 
+class JobsFailed(RuntimeError):
+    """One or more jobs failed; the others were finished."""
+
+
 def out_of(config: TrainConfig) -> Path:
     """``config.out``, which has to be there."""
     if config.out is None:

@@ -211,7 +211,7 @@ class Trainer:
             request = stack.enter_context(stop_request()) if self.store is not None else StopRequest()
             for _ in stack.enter_context(closing(self.groups())):
                 if request.signum:
-                    self._checkpoint(min_age=0.0)
+                    self.save()
                     request.raise_if_any()
         return self._result()
 
@@ -317,6 +317,10 @@ class Trainer:
             run.train_returns.clear()
             run.train_lengths.clear()
         return values | {f"train/{name}": float(value[row]) for name, value in self.metrics.items()}
+
+    def save(self) -> None:
+        """Write a checkpoint now; to be called between groups."""
+        self._checkpoint(min_age=0.0)
 
     def _checkpoint(self, *, min_age: float, end: bool = False) -> None:
         """Save the job if its last checkpoint is older than ``min_age`` seconds."""

@@ -1,4 +1,4 @@
-"""Launching jobs on this machine: one process for each core, progress read from the records."""
+"""Launching jobs on this machine: worker processes, as many as its cores and memory allow."""
 
 from __future__ import annotations
 
@@ -9,129 +9,228 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from smix_pz.benchmarks.live import LiveView
+from smix_pz.benchmarks.resources import Sizing, gib, size
 from smix_pz.benchmarks.suite import Job
 from smix_pz.config import TrainConfig
-from smix_pz.training import record_path, train
+from smix_pz.jobs import JobsFailed
+from smix_pz.stopping import StopRequest, stop_request
+from smix_pz.training import train
+
+# How often a job is started again whose process died without a word (killed for memory, a crashed simulator).
+_RETRIES = 2
+# How long workers have for their last checkpoint when the study is stopped; a second Ctrl-C ends them at once.
+_GRACE = 600.0  # seconds
 
 
-def run_local(jobs: Sequence[Job], workers: int | None = None) -> None:
-    """Train every job; a job that fails is reported after the others have finished.
+@dataclass(frozen=True)
+class Launch:
+    """How jobs are run.
+
+    Attributes:
+        launcher: local processes, a Ray cluster, or a script for Slurm.
+        workers: most jobs at a time; None: as many as cores and memory (local) or the cluster (Ray) allow.
+        address: Ray's: of a running cluster, "auto", or None for one on this machine.
+        gpus: Ray's and Slurm's: GPUs of a job, for Ray a fraction if several jobs share one.
+        retries: Ray's: how often a job is started again that was lost with its node.
+        slurm: lines of options for sbatch, such as "--partition=long".
+    """
+
+    launcher: Literal["local", "ray", "slurm"] = "local"
+    workers: int | None = None
+    address: str | None = None
+    gpus: float = 0.0
+    retries: int = 3
+    slurm: tuple[str, ...] = ()
+
+
+def launch(jobs: Sequence[Job], out: Path, how: Launch, console: Console | None = None) -> bool:
+    """Run every job, in this order; returns whether they were run (a script for Slurm only says how they will be).
 
     Args:
-        workers: processes; None: one for each core that this process may use.
+        out: the study's folder, in which its list of jobs lies.
+        console: for the progress; None: the terminal's error stream.
 
     Raises:
-        RuntimeError: one or more jobs failed; the message holds each error. Finished runs keep their records.
+        JobsFailed: one or more jobs failed; the message holds each error. Finished runs keep their records.
+        Stopped: a signal came; every job was saved.
     """
-    workers = min(workers or _cores(), len(jobs))
-    if workers < 1:
-        return
-    console = Console(stderr=True)
-    context = multiprocessing.get_context("spawn")  # fork and PyTorch's threads do not go together
-    errors: list[str] = []
-    with ProcessPoolExecutor(workers, context, _begin_worker) as pool, _display(console, jobs) as display:
-        futures: dict[Future[None], Job] = {pool.submit(_work, job.config): job for job in jobs}
-        try:
-            pending = set(futures)
-            while pending:
-                finished, pending = wait(pending, timeout=display.interval, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    error = future.exception()
-                    if error is not None:
-                        errors.append(f"{futures[future].label}: {type(error).__name__}: {error}")
-                display.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
+    console = console or Console(stderr=True)
+    if how.launcher == "slurm":
+        from smix_pz.benchmarks.launch_slurm import write_array
+
+        console.print(write_array(jobs, out, how), highlight=False, soft_wrap=True, markup=False)
+        return False
+    if not jobs:
+        return True
+    if how.launcher == "ray":
+        from smix_pz.benchmarks.launch_ray import run_ray
+
+        run_ray(jobs, out, how, console)
+    else:
+        run_local(jobs, out, how.workers, console)
+    return True
+
+
+def run_local(jobs: Sequence[Job], out: Path, workers: int | None = None, console: Console | None = None) -> None:
+    """Train every job in processes of this machine; see ``launch``."""
+    console = console or Console(stderr=True)
+    sizing = size(jobs, workers)
+    console.print(sizing.say(), highlight=False, soft_wrap=True)
+    if sizing.memory is not None and (large := max(n.memory for n in sizing.needs)) > sizing.memory:
+        console.print(
+            f"the largest job may take {gib(large)}, more than there is; a smaller --stack or buffer_size takes less",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
+    with LiveView(out, console) as view, stop_request() as request:
+        errors = _Pool(jobs, sizing, view).run(request)
+        request.raise_if_any()
     if errors:
-        raise RuntimeError(f"{len(errors)} of {len(jobs)} jobs failed:\n" + "\n".join(errors))
+        raise JobsFailed(f"{len(errors)} of {len(jobs)} jobs failed:\n" + "\n".join(errors))
 
 
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it is gone: a resumed study must not meet a writer of the killed one."""
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    job: int | None = None
+
+
+class _Pool:
+    """Worker processes that train one job after the other; one that dies is replaced, and its job started again."""
+
+    def __init__(self, jobs: Sequence[Job], sizing: Sizing, view: LiveView) -> None:
+        self._jobs, self._sizing, self._view = jobs, sizing, view
+        self._context = multiprocessing.get_context("spawn")  # fork and PyTorch's threads do not go together
+        self._waiting = list(range(len(jobs)))
+        self._workers: list[_Worker] = []
+        self._deaths = dict.fromkeys(range(len(jobs)), 0)
+        self._errors: list[str] = []
+
+    def run(self, request: StopRequest) -> list[str]:
+        """Train them all, or until a signal comes; returns what went wrong."""
+        try:
+            while (self._waiting or any(w.job is not None for w in self._workers)) and not request.signum:
+                self._hand_out()
+                self._listen()
+                self._view.update()
+            if request.signum:
+                self._view.say("stopping: every job writes a checkpoint first")
+                self._stop(signal.SIGTERM)
+        finally:
+            self._stop(signal.SIGKILL if any(w.job is not None for w in self._workers) else signal.SIGTERM)
+        return self._errors
+
+    def _hand_out(self) -> None:
+        """Give waiting jobs to workers, as far as their estimates fit into memory; a job alone always may."""
+        while self._waiting:
+            busy = [w.job for w in self._workers if w.job is not None]
+            if len(busy) >= self._sizing.workers:
+                return
+            used = sum(self._sizing.needs[job].memory for job in busy)
+            room = self._sizing.memory
+            fits = (j for j in self._waiting if room is None or not busy or used + self._sizing.needs[j].memory <= room)
+            index = next(fits, None)
+            if index is None:
+                return
+            worker = next((w for w in self._workers if w.job is None), None) or self._start()
+            worker.pipe.send(self._jobs[index].config)
+            worker.job = index
+            self._waiting.remove(index)
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs,))
+        process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _listen(self) -> None:
+        handles = [handle for w in self._workers for handle in (w.pipe, w.process.sentinel)]
+        multiprocessing.connection.wait(handles, timeout=self._view.interval)
+        for worker in list(self._workers):
+            try:
+                while worker.pipe.poll():
+                    self._heard(worker, worker.pipe.recv())
+            except (EOFError, OSError):
+                pass
+            if not worker.process.is_alive():
+                self._died(worker)
+
+    def _heard(self, worker: _Worker, error: str) -> None:
+        assert worker.job is not None
+        if error:
+            self._errors.append(f"{self._jobs[worker.job].label}: {error}")
+            self._view.say(f"failed: {self._errors[-1]}")
+        worker.job = None
+
+    def _died(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.pipe.close()
+        if worker.job is None:
+            return
+        index, code = worker.job, worker.process.exitcode
+        self._deaths[index] += 1
+        words = f"its process died ({_exit_words(code)})"
+        if self._deaths[index] <= _RETRIES:
+            self._view.say(f"{self._jobs[index].label}: {words}; it goes on from its last checkpoint")
+            self._waiting.insert(0, index)
+        else:
+            self._errors.append(f"{self._jobs[index].label}: {words}, {self._deaths[index]} times")
+
+    def _stop(self, signum: int) -> None:
+        for worker in self._workers:
+            if worker.process.is_alive():
+                os.kill(worker.process.pid, signum)
+        until = time.monotonic() + _GRACE
+        for worker in self._workers:
+            worker.process.join(max(0.0, until - time.monotonic()))
+            worker.pipe.close()
+        self._workers = [w for w in self._workers if w.process.is_alive()]
+        for worker in self._workers:
+            worker.process.kill()
+
+
+def _exit_words(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+    return f"exit status {code}"
+
+
+def _work(pipe: Connection) -> None:
+    """Train what comes through the pipe, one job after the other; answer each with "" or what went wrong."""
+    # Ctrl-C is the parent's, who asks for an end by SIGTERM. When the parent is gone, end: a resumed study must not meet
+    # a writer of the killed one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
+    sentinel = parent.sentinel
 
     def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
+        multiprocessing.connection.wait([sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _work(config: TrainConfig) -> None:
-    train(config)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-class _display:
-    """A bar on a terminal, a line every 15 seconds elsewhere; progress is read from the ends of the records."""
-
-    def __init__(self, console: Console, jobs: Sequence[Job]) -> None:
-        self._console, self._jobs = console, jobs
-        self._started = self._said = time.perf_counter()
-        self.interval = 1.0 if console.is_terminal else 5.0
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[detail]}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-
-    def __enter__(self) -> _display:
-        self._bar.start()
-        self._task = self._bar.add_task("", total=1.0, detail="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self) -> None:
-        """Show how far the jobs are, weighting each by its steps."""
-        now = time.perf_counter()
-        if not self._console.is_terminal and now - self._said < 15.0:
+    while True:
+        try:
+            config: TrainConfig = pipe.recv()
+        except EOFError:
             return
-        self._said = now
-        done = total = 0
-        busy = []
-        for job in self._jobs:
-            steps, seeds = job.config.steps, job.config.seeds
-            made = sum(min(_last_step(record_path(job.config, seed)), steps) for seed in seeds)
-            done, total = done + made, total + steps * len(seeds)
-            if 0 < made < steps * len(seeds):
-                busy.append(f"{job.label} {made / (steps * len(seeds)):.0%}")
-        self._bar.update(self._task, completed=done / total, detail=", ".join(busy))
-        if not self._console.is_terminal:
-            elapsed = now - self._started
-            self._console.print(f"{elapsed:5.0f} s  {done / total:4.0%}  {', '.join(busy)}", highlight=False)
-
-
-def _last_step(path: Path) -> int:
-    """The nominal step of a record's last whole line; 0 if there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 2048))
-            lines = file.read().split(b"\n")[:-1]
-    except OSError:
-        return 0
-    for line in reversed(lines):
-        if b'"t_env"' in line:
-            return int(line.split(b'"t_env": ')[1].split(b",")[0].rstrip(b"}"))
-    return 0
+        try:
+            train(config)
+        except KeyboardInterrupt:
+            return
+        except BaseException as error:
+            pipe.send(f"{type(error).__name__}: {error}")
+        else:
+            pipe.send("")

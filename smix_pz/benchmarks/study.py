@@ -15,7 +15,7 @@ from smix_pz.benchmarks import paper, plots, tables
 from smix_pz.benchmarks.baselines import BaselineResult, play_baselines, read_baselines
 from smix_pz.benchmarks.claims import decide_over_tasks
 from smix_pz.benchmarks.expressivity import value_tables
-from smix_pz.benchmarks.launch import run_local
+from smix_pz.benchmarks.launch import Launch, launch
 from smix_pz.benchmarks.marl_eval import write_marl_eval
 from smix_pz.benchmarks.report import (
     Claim,
@@ -30,7 +30,7 @@ from smix_pz.benchmarks.report import (
     viewer_data,
     write_report,
 )
-from smix_pz.benchmarks.suite import Job, Study, plan, records_of, remaining, save_study
+from smix_pz.benchmarks.suite import Job, Study, plan, records_of, remaining, save_study, write_plan
 from smix_pz.provenance import machine
 from smix_pz.records import RunRecord
 
@@ -41,14 +41,24 @@ _ROUNDING = 0.01
 
 
 def run_study(
-    study: Study, out: Path, *, workers: int | None = None, stack: int = 20, command: str = "", console: Console
-) -> Path:
+    study: Study,
+    out: Path,
+    *,
+    workers: int | None = None,
+    stack: int = 20,
+    how: Launch | None = None,
+    command: str = "",
+    console: Console,
+) -> Path | None:
     """Run what is not yet done of a study, then write its report; returns the report's path.
+
+    A script for Slurm runs nothing yet: then there is no report, and None is returned.
 
     Args:
         out: the study's folder. Finished runs in it are kept, started stacks continue from their checkpoints.
-        workers: processes; None: one for each core.
+        workers: jobs at a time; None: as many as cores and memory allow.
         stack: most seeds trained as one program.
+        how: where jobs run; None: in processes of this machine.
         command: the command line that makes this, for the report.
 
     Raises:
@@ -59,16 +69,21 @@ def run_study(
     study = save_study(dataclasses.replace(study, command=command or study.command), out)
     jobs = plan(study, out, stack=stack)
     left = remaining(jobs)
+    write_plan(jobs, out)
+    how = how or Launch(workers=workers)
     n_runs = sum(len(job.config.seeds) for job in jobs)
     small = ", quick version" if study.scale == "quick" else ""
     console.print(
         f"{study.title}: {n_runs} runs in {len(jobs)} jobs, {len(left)} to do, preset {study.preset}{small}",
         highlight=False,
     )
+    if how.launcher == "slurm":
+        launch(left, out, how, console)
+        return None
     started = time.perf_counter()
     play_baselines(study, out)
     try:
-        run_local(_longest_first(left), workers)
+        launch(_longest_first(left), out, how)
     finally:
         seconds = time.perf_counter() - started
         console.print(f"wall time of training {seconds:.0f} s", highlight=False)

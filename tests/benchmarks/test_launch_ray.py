@@ -1,0 +1,133 @@
+"""Studies on a real Ray cluster of several nodes on this machine, one of which is lost in the middle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from smix_pz.benchmarks.launch import Launch, launch, run_local
+from smix_pz.benchmarks.launch_ray import apply_changes, train_on_node
+from smix_pz.benchmarks.suite import Job, load_study, plan, remaining, write_plan
+from smix_pz.jobs import JobsFailed, job_folder
+from smix_pz.records import read_records
+
+ray = pytest.importorskip("ray")
+
+
+def jobs_in(out: Path, **changes: Any) -> list[Job]:
+    small = {"runs": 2, "steps": 1500, "eval_every": 500, "algorithms": ["smix", "vdn"], "expressivity": {}}
+    settings = {"checkpoint_every": 0.2, "hidden_dim": 16}
+    jobs = plan(load_study("matrix_game", {**small, "settings": settings, **changes}), out, stack=1)
+    write_plan(jobs, out)
+    return remaining(jobs)
+
+
+def quiet() -> Console:
+    return Console(file=open(os.devnull, "w"))
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """What runs have measured and become: records' metrics and policies' parameters, by file."""
+    import smix_pz
+
+    found: dict[str, Any] = {}
+    for record in read_records(out):
+        assert record.path is not None and record.finished
+        policy = smix_pz.load(record.path.with_suffix(".safetensors"))
+        found[str(record.path.relative_to(out))] = (
+            record.metrics,
+            {name: param.numpy().tobytes() for name, param in policy.params.items()},
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The study without Ray."""
+    out = tmp_path_factory.mktemp("local")
+    run_local(jobs_in(out), out, 1, quiet())
+    return numbers(out)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head node that takes no jobs, and two nodes of one core each."""
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 80 * 2**20}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+    made.workers = [made.add_node(num_cpus=1, **memory) for _ in range(2)]
+    made.wait_for_nodes()
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_a_study_survives_the_loss_of_a_node(
+    cluster: Any, local: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs go on elsewhere from what was gathered, and the results are the local ones, bit for bit."""
+    from smix_pz.benchmarks import launch_ray
+
+    monkeypatch.setattr(launch_ray, "SYNC_EVERY", 0.2)
+    gathered: list[tuple[str, int]] = []
+
+    def losing(out: Path, changes: dict[str, bytes | None]) -> None:
+        """The second node is killed as soon as a job has sent a checkpoint from the middle."""
+        apply_changes(out, changes)
+        states = [name for name in changes if "/state-" in name and changes[name] is not None]
+        gathered.extend((name, int(name.split("state-")[1].split(".")[0])) for name in states)
+        begun = {path.parent for path in out.parent.rglob("state-*") if not path.name.startswith("state-0000000000")}
+        if len(begun) == 2 and cluster.workers:
+            cluster.remove_node(cluster.workers.pop(), allow_graceful=False)
+            cluster.workers.clear()
+
+    monkeypatch.setattr(launch_ray, "apply_changes", losing)
+    jobs = jobs_in(tmp_path)
+    with (tmp_path / "said.txt").open("w") as said:
+        how = Launch("ray", address=cluster.address)
+        launch(jobs, tmp_path, how, Console(file=said, width=200))
+    assert not cluster.workers, "no node was lost, so nothing was tested"
+    text = (tmp_path / "said.txt").read_text()
+    assert "goes on elsewhere" in text and "3 node(s), 2 CPUs" in text
+    assert numbers(tmp_path) == local
+    assert all((job_folder(job.config) / "done.json").is_file() for job in jobs)
+    assert remaining(jobs_in(tmp_path)) == []
+
+
+def test_a_job_that_fails_is_named_and_the_others_are_finished(cluster: Any, tmp_path: Path) -> None:
+    """What it wrote before is gathered."""
+    jobs = jobs_in(tmp_path, algorithms=["vdn"], steps=300)
+    jobs += [job for job in jobs_in(tmp_path, algorithms=["smix"], steps=300, runs=1, settings={"learning_rate": 1e30})]
+    with pytest.raises(JobsFailed, match=r"1 of 3 jobs failed:\nsmix: Diverged: .*no longer finite"):
+        launch(jobs, tmp_path, Launch("ray", address=cluster.address, workers=2), quiet())
+    assert len(read_records(tmp_path / "records" / "vdn")) == 2
+    assert list((tmp_path / "records" / "smix").glob("job-*/state-*"))
+    time.sleep(0.1)
+
+
+def test_a_node_keeps_nothing_and_knows_no_path_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task itself, without Ray: what it yields, written elsewhere, is what training there would have left."""
+    import dataclasses
+    import tempfile
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    (job,) = jobs_in(tmp_path / "study", algorithms=["vdn"], runs=1, steps=300)
+    config = dataclasses.replace(job.config, out=None)
+    for changes in train_on_node(config, {}, None, 0.0):
+        assert str(tmp_path) not in "".join(changes)
+        apply_changes(tmp_path / "gathered", changes)
+    assert list(scratch.iterdir()) == []
+    run_local([job], tmp_path / "study", 1, quiet())
+    one, other = (sorted(p.relative_to(f).as_posix() for p in f.rglob("*") if p.name != "lock") for f in (
+        tmp_path / "gathered", job.config.out or Path()
+    ))  # fmt: skip
+    assert one == other
