@@ -122,7 +122,7 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
     def finish(self, most_bytes: float) -> bool:
-        """The job is done: keep its end for an extension if it takes no more than so many bytes. Whether it was kept."""
+        """The job is done: keep its end for an extension if it takes at most so many bytes. Whether it was kept."""
         ends = sorted((name for name in self._needs if name.startswith("end-")), reverse=True)[:1]
         names = ends + [part for name in ends for part in self._needs[name]]
         there = [self.folder / name for name in names if (self.folder / name).is_file()]
@@ -204,7 +204,8 @@ class CheckpointStore:
         for key in sorted({*ours, *about["identity"]}):
             if ours.get(key) != about["identity"].get(key):
                 raise Refused(
-                    f"{path} is of another job: its {key} is {about['identity'].get(key)!r}, this job's {ours.get(key)!r}"
+                    f"{path} is of another job: its {key} is {about['identity'].get(key)!r}, "
+                    f"this job's {ours.get(key)!r}"
                 )
         if about["steps"] > trainer.config.steps:
             raise ValueError(
@@ -362,5 +363,5 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         array: np.ndarray = tensors[name].numpy()
         total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
-        total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), total)
+        total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, total)
     return f"{total:08x}"

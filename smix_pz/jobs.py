@@ -4,7 +4,7 @@
 file                       content
 ========================== ============================================================================================
 ``job.json``               seeds and settings, written once
-``heartbeat.json``         steps, speed, newest evaluation; rewritten every few seconds, for people and ``smix-pz status``
+``heartbeat.json``         steps, speed, newest evaluation; rewritten every few seconds, for ``smix-pz status``
 ``done.json``              written last: records, policies and the last checkpoint are in place
 ``state-*``, ``replay-*``  checkpoints, see ``smix_pz.checkpoints``
 ``lock``                   held while a process trains the job

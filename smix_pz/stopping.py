@@ -39,7 +39,7 @@ class StopRequest:
 def stop_request() -> Iterator[StopRequest]:
     """Note SIGTERM and SIGINT instead of acting on them, until the block ends.
 
-    A signal that is ignored stays ignored. Outside the main thread, which is the one that gets signals, nothing changes.
+    A signal that is ignored stays ignored. Outside the main thread, which is the one that gets them, nothing changes.
     """
     request = StopRequest()
     before: dict[int, Any] = {}
@@ -52,5 +52,5 @@ def stop_request() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,8 +1,8 @@
 """Where a run's evaluations go besides its record: TensorBoard, Weights & Biases, MLflow.
 
 The record is the truth; a tracker is a view of it. Each is a small class with two methods, and its package is imported
-only if it is asked for. A resumed run goes on in the tracker's own run; where a tracker cannot take back what was logged
-beyond the checkpoint (W&B, MLflow), the same points are sent again.
+only if it is asked for. A resumed run goes on in the tracker's own run; where a tracker cannot take back what was
+logged beyond the checkpoint (W&B, MLflow), the same points are sent again.
 """
 
 from __future__ import annotations

@@ -73,9 +73,9 @@ def train(config: TrainConfig | Any, **settings: Any) -> TrainResult:
         settings: fields of TrainConfig; over those of ``config``, if that is one.
 
     Nothing starts before the whole configuration has been checked. With ``config.out`` each run appends to its own
-    record, policies are saved as safetensors, and a job that was killed resumes from its last checkpoint. A finished job
-    that is asked for more steps is extended. SIGTERM and Ctrl-C end it after the group of episodes that is being played,
-    with a checkpoint.
+    record, policies are saved as safetensors, and a job that was killed resumes from its last checkpoint. A finished
+    job that is asked for more steps is extended. SIGTERM and Ctrl-C end it after the group of episodes that is being
+    played, with a checkpoint.
 
     Raises:
         ValueError, TypeError: bad settings; the message names the value and what was expected.
@@ -530,7 +530,7 @@ def check_records(config: TrainConfig) -> None:
 
 
 def check_not_overwriting(config: TrainConfig) -> None:
-    """Raise ValueError if ``config.out`` holds finished runs of these seeds, which a job from the start would replace."""
+    """Raise ValueError if ``config.out`` holds finished runs of these seeds, which a job from the start would lose."""
     for seed in config.seeds:
         path = record_path(config, seed)
         record = read_if_any(path)
@@ -539,8 +539,8 @@ def check_not_overwriting(config: TrainConfig) -> None:
         if has_finished(record, config):
             raise ValueError(f"{path} holds a finished run; choose another out, or move it away")
         raise ValueError(
-            f"{path} holds a run of {steps_of(record):,} steps, whose last checkpoint was not kept (see keep_final), so it "
-            f"cannot be extended to {config.steps:,}; move it away to train it from the start, or choose another out"
+            f"{path} holds a run of {steps_of(record):,} steps, whose last checkpoint was not kept (see keep_final), "
+            f"so it cannot be extended to {config.steps:,}; move it away to train it from the start, or choose another out"
         )
 
 

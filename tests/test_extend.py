@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_what_a_finished_job_keeps(tmp_path: Path) -> None:
     assert json.loads((folder / "done.json").read_text())["extendable"] is True
     spans = [tuple(map(int, n.split(".")[0].split("-")[1:])) for n in names if n.startswith("replay-")]
     assert not [n for n in names if n.startswith("state-")]
-    for (_, stop), (start, _) in zip(spans[:-1], spans[1:], strict=True):
+    for (_, stop), (start, _) in itertools.pairwise(spans):
         assert stop == start
     end = int(next(n for n in names if n.startswith("end-")).split(".")[0].split("-")[1])
     assert spans[-1][1] == end and 40 <= end - spans[0][0] < 44  # buffer_size is 40, a group 4
@@ -98,7 +99,7 @@ def test_without_its_end_it_cannot_be_extended(changes: dict[str, Any], tmp_path
     assert not list(folder.glob("*.safetensors"))
     assert json.loads((folder / "done.json").read_text())["extendable"] is False
     before = content(tmp_path)
-    with pytest.raises(ValueError, match="120 steps, whose last checkpoint was not kept .* extended to 300"):
+    with pytest.raises(ValueError, match=r"120 steps, whose last checkpoint was not kept .* extended to 300"):
         train(job(tmp_path, steps=300))
     assert content(tmp_path) == before
     shutil.rmtree(tmp_path)

@@ -1,4 +1,4 @@
-"""Jobs that are killed, stopped, damaged, or cannot go on: what is on disk afterwards is whole, and they go on from it."""
+"""Jobs that are killed, stopped, damaged, or cannot go on: what is on disk is whole, and they go on from it."""
 
 from __future__ import annotations
 

@@ -63,13 +63,13 @@ def launch(jobs: Sequence[Job], out: Path, how: Launch, console: Console | None 
         Stopped: a signal came; every job was saved.
     """
     console = console or Console(stderr=True)
+    if not jobs:
+        return True
     if how.launcher == "slurm":
         from smix_pz.benchmarks.launch_slurm import write_array
 
         console.print(write_array(jobs, out, how), highlight=False, soft_wrap=True, markup=False)
         return False
-    if not jobs:
-        return True
     if how.launcher == "ray":
         from smix_pz.benchmarks.launch_ray import run_ray
 
@@ -209,8 +209,8 @@ def _exit_words(code: int | None) -> str:
 
 def _work(pipe: Connection) -> None:
     """Train what comes through the pipe, one job after the other; answer each with "" or what went wrong."""
-    # Ctrl-C is the parent's, who asks for an end by SIGTERM. When the parent is gone, end: a resumed study must not meet
-    # a writer of the killed one.
+    # Ctrl-C is the parent's, who asks for an end by SIGTERM. When the parent is gone, end: a resumed study must not
+    # meet a writer of the killed one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

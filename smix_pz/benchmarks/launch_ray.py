@@ -104,13 +104,13 @@ class _Driver:
         cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
         needs = [need_of(job.config) for job in self._jobs]
         return (
-            f"Ray cluster of {len(nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs: up to {self._at_a_time()} job(s) at a time; "
-            f"estimate: a job takes up to {gib(max(n.memory for n in needs))} of memory, all of them up to "
+            f"Ray cluster of {len(nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs: up to {self._at_a_time()} job(s) "
+            f"at a time; estimate: a job takes up to {gib(max(n.memory for n in needs))} of memory, all of them up to "
             f"{gib(sum(n.disk for n in needs))} of disk for checkpoints"
         )
 
     def _at_a_time(self) -> int:
-        """As many as the cluster has room for now, and one more, by which a cluster that can grow sees that it should."""
+        """As many as the cluster has room for now, and one more: a cluster that can grow sees by it that it should."""
         if self._how.workers:
             return self._how.workers
         there = self._ray.cluster_resources()
@@ -207,7 +207,7 @@ def train_on_node(config: TrainConfig, files: dict[str, bytes], flag: Any, sync_
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).write_bytes(content)
         known = _marks(out)
-        here = {"out": out, "progress": False}
+        here: dict[str, Any] = {"out": out, "progress": False}
         if plugins := getattr(config, "plugins", ()):
             here["plugins"] = tuple(str(out / p) if (out / p).is_file() else p for p in plugins)
         try:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 SCRIPT = "slurm/array.sbatch"
 
 _TEMPLATE = """#!/bin/bash
-# Written by smix-pz. Submit it from the study's folder, as often as is needed: what is done is skipped, what was stopped
-# goes on from its last checkpoint.
+# Written by smix-pz. Submit it from the study's folder, as often as is needed: what is done is skipped, what was
+# stopped goes on from its last checkpoint.
 #     cd {folder} && sbatch {script}
 #SBATCH --job-name={name}
 #SBATCH --array={array}
@@ -33,7 +33,7 @@ _TEMPLATE = """#!/bin/bash
 # Two minutes before the time limit the job is asked to stop, and writes a checkpoint.
 #SBATCH --signal=B:TERM@120
 {options}
-# "exec" makes the signal reach the program itself. SMIX_PZ_PYTHON names another Python where nodes have one of their own.
+# "exec" makes the signal reach the program itself. SMIX_PZ_PYTHON names the nodes' Python, if it is another.
 exec "${{SMIX_PZ_PYTHON:-{python}}}" -m smix_pz.cli job . "$SLURM_ARRAY_TASK_ID"
 """
 
@@ -44,8 +44,6 @@ def write_array(jobs: Sequence[Job], out: Path, how: Launch) -> str:
     Raises:
         ValueError: an option is not one of sbatch's, which begin with "--".
     """
-    if not jobs:
-        return "nothing is left to run"
     for option in how.slurm:
         if not option.startswith("-"):
             raise ValueError(f'{option!r} is no option of sbatch; expected something like "--partition=long"')

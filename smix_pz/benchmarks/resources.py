@@ -45,7 +45,7 @@ def need_of(config: TrainConfig) -> Need:
     replay = EpisodeReplay.estimate_bytes(n_runs, capacity, episode_limit=limit, **shape)
     drawn = min(config.batch_size if algorithm.buffer_size else capacity, capacity)
     batch = EpisodeReplay.estimate_bytes(n_runs * config.updates_per_group, drawn, episode_limit=limit, **shape)
-    # One update: inputs, gates, hidden states and values of every agent at every time, online and target, with gradients.
+    # One update: inputs, gates, hidden states, values of every agent at every time, online and target, with gradients.
     rows = n_runs * drawn * (limit + 1)
     update = 4 * rows * (n_agents * (2 * obs_dim + 24 * config.hidden_dim + 6 * n_actions) + 4 * state_dim)
     update += 4 * rows * config.mixing_embed_dim * (n_agents + 4) * 3

@@ -52,7 +52,7 @@ def run_study(
 ) -> Path | None:
     """Run what is not yet done of a study, then write its report; returns the report's path.
 
-    A script for Slurm runs nothing yet: then there is no report, and None is returned.
+    Slurm runs jobs later: as long as any is left, its script is written, but no report, and None is returned.
 
     Args:
         out: the study's folder. Finished runs in it are kept, started stacks continue from their checkpoints.
@@ -77,7 +77,7 @@ def run_study(
         f"{study.title}: {n_runs} runs in {len(jobs)} jobs, {len(left)} to do, preset {study.preset}{small}",
         highlight=False,
     )
-    if how.launcher == "slurm":
+    if how.launcher == "slurm" and left:
         launch(left, out, how, console)
         return None
     started = time.perf_counter()

@@ -459,11 +459,12 @@ def plan(study: Study, out: Path, *, stack: int = 20) -> list[Job]:
 
 
 def in_stacks(job: Job, stack: int) -> list[Job]:
-    """A cell's seeds as jobs: the stacks that were begun in its folder stay, new seeds are cut into stacks of this size.
+    """A cell's seeds as jobs: the stacks that were begun in its folder stay, new seeds make stacks of this size.
 
     So a study that is asked for more runs trains the new ones only, and a stack that was stopped goes on whole.
     """
-    wanted, parts = list(job.config.seeds), []
+    wanted = list(job.config.seeds)
+    parts: list[Job] = []
     for seeds in stacks_in(out_of(job.config)):
         ours = tuple(seed for seed in seeds if seed in wanted)
         # Of two stacks that share a seed the first has it.
@@ -477,8 +478,8 @@ def in_stacks(job: Job, stack: int) -> list[Job]:
 def remaining(jobs: Sequence[Job]) -> list[Job]:
     """The jobs that still have something to do, without their finished runs.
 
-    A stack that was begun stays whole: it knows which of its runs are finished. Done-markers that a kill has prevented are
-    set here.
+    A stack that was begun stays whole: it knows which of its runs are finished. Done-markers that a kill has prevented
+    are set here.
 
     Raises:
         ValueError: the folder holds runs that were made with other settings, or more steps.

@@ -128,7 +128,9 @@ def test_a_node_keeps_nothing_and_knows_no_path_of_the_study(tmp_path: Path, mon
     assert job.config.out is not None
     folders = (tmp_path / "gathered", job.config.out)
     # How the replay is cut into files depends on the clock, and a lock is not gathered.
-    names = [{re.sub(r"(replay|end)-.*", r"\1", path.relative_to(f).as_posix()) for path in f.rglob("*")} for f in folders]
+    names = [
+        {re.sub(r"(replay|end)-.*", r"\1", path.relative_to(f).as_posix()) for path in f.rglob("*")} for f in folders
+    ]
     assert names[0] == {name for name in names[1] if not name.endswith("lock")}
     records = [f / "seed-0000.jsonl" for f in folders]
     assert read_record(records[0]).metrics == read_record(records[1]).metrics

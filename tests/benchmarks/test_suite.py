@@ -86,7 +86,7 @@ def test_results_made_with_other_settings_are_never_mixed_or_overwritten(tmp_pat
     run_study(small(runs=1, algorithms=["vdn"]), tmp_path, workers=1, console=quiet())
     with pytest.raises(ValueError, match="steps = 300, this job has 200"):
         remaining(plan(small(runs=1, algorithms=["vdn"], steps=200), tmp_path))
-    with pytest.raises(ValueError, match="gamma = 0.99, this job has 0.9"):
+    with pytest.raises(ValueError, match=r"gamma = 0\.99, this job has 0\.9"):
         remaining(plan(small(runs=1, algorithms=["vdn"], settings={"gamma": 0.9}), tmp_path))
 
 
