@@ -539,8 +539,9 @@ def check_not_overwriting(config: TrainConfig) -> None:
         if has_finished(record, config):
             raise ValueError(f"{path} holds a finished run; choose another out, or move it away")
         raise ValueError(
-            f"{path} holds a run of {steps_of(record):,} steps, whose last checkpoint was not kept (see keep_final), "
-            f"so it cannot be extended to {config.steps:,}; move it away to train it from the start, or choose another out"
+            f"{path} holds a run of {steps_of(record):,} steps, whose last checkpoint was not kept "
+            f"(see keep_final), so it cannot be extended to {config.steps:,}; "
+            "move it away to train it from the start, or choose another out"
         )
 
 

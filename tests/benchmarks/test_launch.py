@@ -235,7 +235,8 @@ def test_a_slurm_array_runs_each_job_by_its_place(tmp_path: Path, capsys: pytest
     """The script is run as Slurm would, once for each place; a second call has nothing left."""
     words = [
         "study", "matrix_game", "--out", str(tmp_path / "a study"), "--runs", "2", "--stack", "1",
-        "--algorithms", "vdn", "--steps", "300", "--eval-every", "100", "--no-expressivity", "--launcher", "slurm", "--slurm=--partition=long",
+        "--algorithms", "vdn", "--steps", "300", "--eval-every", "100", "--no-expressivity",
+        "--launcher", "slurm", "--slurm=--partition=long",
         "--workers", "7", "--gpus", "0.5",
     ]  # fmt: skip
     main(words)
