@@ -17,10 +17,11 @@ from typing import Any, Literal
 from rich.console import Console
 
 from smix_pz.benchmarks.live import LiveView
-from smix_pz.benchmarks.resources import Sizing, gib, size
+from smix_pz.benchmarks.resources import Sizing, size
 from smix_pz.benchmarks.suite import Job
 from smix_pz.config import TrainConfig
 from smix_pz.jobs import JobsFailed
+from smix_pz.memory import readable
 from smix_pz.stopping import StopRequest, stop_request
 from smix_pz.training import train
 
@@ -86,7 +87,8 @@ def run_local(jobs: Sequence[Job], out: Path, workers: int | None = None, consol
     console.print(sizing.say(), highlight=False, soft_wrap=True)
     if sizing.memory is not None and (large := max(n.memory for n in sizing.needs)) > sizing.memory:
         console.print(
-            f"the largest job may take {gib(large)}, more than there is; a smaller --stack or buffer_size takes less",
+            f"the largest job may take {readable(large)}, more than there is; a smaller --stack or buffer_size "
+            "takes less",
             style="yellow", soft_wrap=True,
         )  # fmt: skip
     with LiveView(out, console) as view, stop_request() as request:

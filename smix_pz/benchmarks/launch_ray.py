@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from smix_pz.benchmarks.live import LiveView
-from smix_pz.benchmarks.resources import gib, need_of
+from smix_pz.benchmarks.resources import need_of
 from smix_pz.benchmarks.suite import Job
 from smix_pz.config import TrainConfig
 from smix_pz.files import atomic_path
 from smix_pz.jobs import JobsFailed, is_done, job_folder, locked, out_of, read_json
+from smix_pz.memory import readable
 from smix_pz.stopping import stop_request
 from smix_pz.training import Trainer, best_policy_path, policy_path, record_path
 
@@ -105,8 +106,8 @@ class _Driver:
         needs = [need_of(job.config) for job in self._jobs]
         return (
             f"Ray cluster of {len(nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs: up to {self._at_a_time()} job(s) "
-            f"at a time; estimate: a job takes up to {gib(max(n.memory for n in needs))} of memory, all of them up to "
-            f"{gib(sum(n.disk for n in needs))} of disk for checkpoints"
+            f"at a time; estimate: a job takes up to {readable(max(n.memory for n in needs))} of memory, all of them "
+            f"up to {readable(sum(n.disk for n in needs))} of disk for checkpoints"
         )
 
     def _at_a_time(self) -> int:

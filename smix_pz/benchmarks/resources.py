@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from smix_pz import envs
 from smix_pz.algorithms import resolve
 from smix_pz.algorithms.replay import EpisodeReplay
 from smix_pz.benchmarks.suite import Job
 from smix_pz.config import TrainConfig
 from smix_pz.envs.registry import series_arguments
+from smix_pz.memory import available_bytes, readable
+from smix_pz.records import plain
 
 # A process with PyTorch and Numba, before it has any data of its own (measured: docs/studies.md).
 PROCESS_BYTES = 450 * 2**20
@@ -36,29 +40,33 @@ class Need:
 
 def need_of(config: TrainConfig) -> Need:
     """An estimate of what a job takes, without starting it."""
-    sizes = _sizes(config.env, json.dumps(config.env_kwargs, sort_keys=True), config.episode_limit)
-    limit, n_agents, n_actions, obs_dim, state_dim = sizes
+    kwargs = json.dumps(plain(config.env_kwargs), sort_keys=True)
+    spec = _spec(config.env, kwargs, config.episode_limit)
     algorithm = resolve(config.algorithm, config)
     capacity = max(algorithm.buffer_size, config.parallel_episodes)
-    shape = {"n_agents": n_agents, "n_actions": n_actions, "obs_dim": obs_dim, "state_dim": state_dim}
-    n_runs = len(config.seeds)
-    replay = EpisodeReplay.estimate_bytes(n_runs, capacity, episode_limit=limit, **shape)
+    n_runs, limit = len(config.seeds), spec.episode_limit
+    state_dim = spec.state_dim if algorithm.uses_state else 0
+    episode = EpisodeReplay.estimate_bytes(
+        1, 1, episode_limit=limit, n_agents=spec.n_agents, n_actions=spec.n_actions, obs_dim=spec.obs_dim,
+        state_dim=state_dim, obs_dtype=torch.uint8 if spec.obs_dtype == "uint8" else torch.float32,
+        keep_behaviour=algorithm.returns.needs_behaviour,
+    )  # fmt: skip
+    replay = n_runs * capacity * episode
     drawn = min(config.batch_size if algorithm.buffer_size else capacity, capacity)
-    batch = EpisodeReplay.estimate_bytes(n_runs * config.updates_per_group, drawn, episode_limit=limit, **shape)
+    batch = n_runs * config.updates_per_group * drawn * episode
     # One update: inputs, gates, hidden states, values of every agent at every time, online and target, with gradients.
     rows = n_runs * drawn * (limit + 1)
-    update = 4 * rows * (n_agents * (2 * obs_dim + 24 * config.hidden_dim + 6 * n_actions) + 4 * state_dim)
-    update += 4 * rows * config.mixing_embed_dim * (n_agents + 4) * 3
+    update = 4 * rows * (spec.n_agents * (2 * spec.obs_dim + 24 * config.hidden_dim + 6 * spec.n_actions))
+    update += 4 * rows * (4 * state_dim + config.mixing_embed_dim * (spec.n_agents + 4) * 3)
     return Need(PROCESS_BYTES + replay + 2 * batch + update, int(1.1 * replay) + 2**20 * n_runs)
 
 
 @lru_cache(maxsize=64)
-def _sizes(env: str, env_kwargs: str, episode_limit: int | None) -> tuple[int, int, int, int, int]:
+def _spec(env: str, env_kwargs: str, episode_limit: int | None) -> envs.TeamSpec:
     options = {"episode_limit": episode_limit, "reward": "mean", **series_arguments(env, json.loads(env_kwargs))}
     vector = envs.make_vector_env(env, 1, **options)
     try:
-        spec = vector.team_spec
-        return spec.episode_limit, spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim
+        return vector.team_spec
     finally:
         vector.close()
 
@@ -76,23 +84,8 @@ def cores() -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that are free for new processes, a container's limit counted in; None where nothing says."""
-    found = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) * 1024)
-    except (OSError, ValueError):
-        pass
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        if limit != "max":
-            found.append(int(limit) - int((_CGROUP / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    if not found and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(found) if found else None
+    """Bytes of memory that are free for new processes; None where nothing says."""
+    return available_bytes(torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -115,10 +108,10 @@ class Sizing:
             return "nothing to run"
         largest = max(need.memory for need in self.needs)
         disk = sum(need.disk for need in self.needs)
-        room = "unknown memory" if self.memory is None else f"{gib(self.memory)} of memory for them"
+        room = "unknown memory" if self.memory is None else f"{readable(self.memory)} of memory for them"
         return (
             f"{self.workers} process(es) at a time on {cores()} core(s), {room}; estimate: a job takes up to "
-            f"{gib(largest)} of memory, all of them up to {gib(disk)} of disk for checkpoints"
+            f"{readable(largest)} of memory, all of them up to {readable(disk)} of disk for checkpoints"
         )
 
 
@@ -138,8 +131,3 @@ def size(jobs: Sequence[Job], workers: int | None = None) -> Sizing:
         total += need
         fit += memory is None or total <= memory
     return Sizing(max(1, min(most, len(jobs), fit)) if jobs else 0, memory, needs)
-
-
-def gib(n_bytes: float) -> str:
-    """Bytes in words."""
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**29 else f"{n_bytes / 2**20:,.0f} MiB"
