@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ from rich.console import Console
 
 from smix_pz.benchmarks.launch import Launch, launch, run_local
 from smix_pz.benchmarks.launch_ray import apply_changes, train_on_node
+from smix_pz.benchmarks.live import read_statuses
 from smix_pz.benchmarks.suite import Job, load_study, plan, remaining, write_plan
 from smix_pz.jobs import JobsFailed, job_folder
 from smix_pz.records import read_record, read_records
+from smix_pz.stopping import Stopped
 
 ray = pytest.importorskip("ray")
 
@@ -79,6 +82,32 @@ def test_a_job_that_fails_is_named_and_the_others_are_finished(cluster: Any, tmp
         launch(jobs, tmp_path, Launch("ray", address=cluster.address, workers=2), quiet())
     assert len(read_records(tmp_path / "records" / "vdn")) == 2
     assert list((tmp_path / "records" / "smix").glob("job-*/state-*"))
+
+
+def test_ctrl_c_saves_and_gathers_every_job(
+    cluster: Any, local: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called again, on this machine this time, the study goes on from there."""
+    from smix_pz.benchmarks import launch_ray
+
+    monkeypatch.setattr(launch_ray, "SYNC_EVERY", 0.2)
+
+    def interrupting(out: Path, changes: dict[str, bytes | None]) -> None:
+        apply_changes(out, changes)
+        if any("/state-" in name and "state-0000000000" not in name for name in changes) and not stopped:
+            stopped.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped: list[int] = []
+    monkeypatch.setattr(launch_ray, "apply_changes", interrupting)
+    jobs = jobs_in(tmp_path, settings={"checkpoint_every": 0.5, "hidden_dim": 16})
+    with pytest.raises(Stopped):
+        launch(jobs, tmp_path, Launch("ray", address=cluster.address), quiet())
+    states = [status.status for status in read_statuses(tmp_path)]
+    assert "stopped" in states and "running" not in states
+    assert (tmp_path / "jobs.json").is_file() and len(remaining(jobs)) >= 1
+    run_local(remaining(jobs), tmp_path, 1, quiet())
+    assert numbers(tmp_path) == local
 
 
 def test_a_study_survives_the_loss_of_a_node(
