@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 from smix_pz.files import atomic_path
-
 from smix_pz.labels import label
 
 FORMAT = 1

@@ -519,7 +519,8 @@ def write_plan(jobs: Sequence[Job], out: Path) -> Path:
     """
     entries = []
     for job in jobs:
-        config = plain({**job.config.to_dict(), "out": os.path.relpath(out_of(job.config), out)})
+        plugins = [os.path.relpath(p, out) if is_file(p) else p for p in job.config.plugins]
+        config = plain({**job.config.to_dict(), "out": os.path.relpath(out_of(job.config), out), "plugins": plugins})
         entries.append({"label": job.label, "folder": os.path.relpath(job_folder(job.config), out), "config": config})
     path = out / "jobs.json"
     write_json(path, {"jobs": entries})
@@ -535,10 +536,12 @@ def read_plan(out: Path) -> list[Job]:
     plan_of = read_json(out / "jobs.json")
     if plan_of is None:
         raise ValueError(f"{out} holds no jobs.json; it is written when a study starts")
-    return [
-        Job(TrainConfig.from_dict({**entry["config"], "out": out / entry["config"]["out"]}), name=entry["label"])
-        for entry in plan_of["jobs"]
-    ]
+    jobs = []
+    for entry in plan_of["jobs"]:
+        plugins = [str(out / p) if is_file(p) else p for p in entry["config"]["plugins"]]
+        config = {**entry["config"], "out": out / entry["config"]["out"], "plugins": plugins}
+        jobs.append(Job(TrainConfig.from_dict(config), name=entry["label"]))
+    return jobs
 
 
 def _expressivity_jobs(page: Expressivity, out: Path) -> list[Job]:
