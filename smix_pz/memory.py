@@ -1,8 +1,10 @@
-"""How much memory there is, so that a job that could not hold its episodes stops before it starts."""
+"""How much memory there is, so that a job that could not hold its episodes stops before it starts; and keeping it."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -47,3 +49,33 @@ def _left_by_cgroup(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
         return limit - used + int(stat.get("inactive_file", 0))
     except (OSError, ValueError):
         return None
+
+
+# mallopt's names in glibc's malloc.h, and its defaults.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_DEFAULTS = {_M_MMAP_MAX: 65536, _M_MMAP_THRESHOLD: 128 * 1024, _M_TRIM_THRESHOLD: 128 * 1024}
+
+
+def keep_freed_memory() -> Callable[[], None]:
+    """Let glibc keep what is freed, instead of giving large blocks back to the system one by one.
+
+    A gradient update makes and frees the same large tensors each time; taken from the system anew, their pages fault
+    anew, which was 12 to 25% of an update on one core. Where there is no glibc this does nothing.
+
+    Returns:
+        A function that goes back to the defaults and gives back what is free.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return lambda: None
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+    def undo() -> None:
+        for option, value in _DEFAULTS.items():
+            mallopt(option, value)
+        trim(0)
+
+    return undo

@@ -27,7 +27,7 @@ from smix_pz.envs.registry import find_source, series_arguments, turns
 from smix_pz.files import remove_leftovers
 from smix_pz.jobs import Heartbeat, job_folder, locked, out_of, write_json
 from smix_pz.labels import is_found_by_name
-from smix_pz.memory import available_bytes, readable
+from smix_pz.memory import available_bytes, keep_freed_memory, readable
 from smix_pz.plugins import load_plugin
 from smix_pz.policy import Policy
 from smix_pz.progress import Progress
@@ -172,6 +172,8 @@ class Trainer:
                 "still loads, acts and exports anywhere; evaluate(policy, env=...) needs the environment again."
             )
         self.replay = EpisodeReplay(n_runs, capacity, **stored, device=self.device)
+        if self.device.type == "cpu":  # after the replay, whose untouched pages should cost nothing
+            opened.callback(keep_freed_memory())
         self.collector = Collector(
             self._env, self.spec, self.learner.agent, n_runs, self.device, self.learner.exploration.behaviour
         )
