@@ -16,7 +16,7 @@ from smix_pz.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
-        torch.ones(2**22)  # 16 MiB, 4096 pages
+        torch.ones(2**24)  # 64 MiB, 16384 pages, more than malloc ever keeps by itself
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 faults()
