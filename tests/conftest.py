@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Blizzard's messages (pysc2 in the tests of the stand-in) load with this one alone, and only if it is chosen before
 # anything imports protobuf, which TensorBoard does.
@@ -16,3 +17,7 @@ settings.register_profile(
     "smix_pz", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("smix_pz")
+
+# A shell starts background commands with interrupts ignored, and children inherit that: tests that send Ctrl-C to a
+# process of their own should not depend on how the tests were started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
