@@ -98,6 +98,92 @@ def random_mdp(
     return TeamMDP(transition, rng.normal(size=(n_states, n_joint)), gamma, n_agents, n_actions)
 
 
+@dataclass(frozen=True)
+class DecPOMDP:
+    """A cooperative decentralised partially observable process (SMIX paper, section III-A).
+
+    Attributes:
+        start: [H], probability of the first hidden state. transition: [H, J, H]; reward: [H, J].
+        observe: [N, H, O], probability of each agent's observation of the hidden state that a step leads to.
+        horizon: steps of an episode.
+    """
+
+    start: FloatArray
+    transition: FloatArray
+    reward: FloatArray
+    observe: FloatArray
+    horizon: int
+    n_actions: int
+
+    @property
+    def n_agents(self) -> int:
+        """N."""
+        return self.observe.shape[0]
+
+    def histories(self, gamma: float) -> tuple[TeamMDP, NDArray[np.int64]]:
+        """The process as an MDP whose states are joint histories of actions and observations, and what agents know.
+
+        That is what tables of values over histories, Q(tau, a), are tables of.
+
+        Returns:
+            (the MDP, [N, S]: the index of each agent's own history in each joint one; where two entries are equal, the
+            agent cannot tell the two apart, and a decentralised policy acts alike).
+        """
+        n_joint, n_seen = self.reward.shape[1], self.observe.shape[2]
+        beliefs, level = [self.start], [0]
+        own: list[tuple[tuple[tuple[int, int], ...], ...]] = [((),) * self.n_agents]
+        edges: list[tuple[int, int, int, float]] = []
+        for step in range(self.horizon):
+            following = []
+            for node in level if step < self.horizon - 1 else ():
+                for joint in range(n_joint):
+                    digits = np.unravel_index(joint, (self.n_actions,) * self.n_agents)
+                    after = beliefs[node] @ self.transition[:, joint]
+                    for seen in np.ndindex(*(n_seen,) * self.n_agents):
+                        weighed = after * np.prod([self.observe[i, :, o] for i, o in enumerate(seen)], axis=0)
+                        if (probability := float(weighed.sum())) <= 0.0:
+                            continue
+                        beliefs.append(weighed / probability)
+                        known = zip(own[node], digits, seen, strict=True)
+                        own.append(tuple((*past, (int(a), int(o))) for past, a, o in known))
+                        edges.append((node, joint, len(beliefs) - 1, probability))
+                        following.append(len(beliefs) - 1)
+            level = following
+        transition = np.zeros((len(beliefs), n_joint, len(beliefs)))
+        for node, joint, after_node, probability in edges:
+            transition[node, joint, after_node] = probability
+        rewards = np.stack(beliefs) @ self.reward
+        index = [{past: k for k, past in enumerate(dict.fromkeys(h[i] for h in own))} for i in range(self.n_agents)]
+        knows = np.array([[index[i][h[i]] for h in own] for i in range(self.n_agents)])
+        return TeamMDP(transition, rewards, gamma, self.n_agents, self.n_actions), knows
+
+
+def random_dec_pomdp(
+    rng: np.random.Generator,
+    n_hidden: int = 3,
+    n_agents: int = 2,
+    n_actions: int = 2,
+    n_seen: int = 2,
+    horizon: int = 3,
+) -> DecPOMDP:
+    """Dirichlet transitions and observations, normal rewards."""
+    n_joint = n_actions**n_agents
+    return DecPOMDP(
+        rng.dirichlet(np.ones(n_hidden)),
+        rng.dirichlet(np.full(n_hidden, 0.3), (n_hidden, n_joint)),
+        rng.normal(size=(n_hidden, n_joint)),
+        rng.dirichlet(np.full(n_seen, 0.5), (n_agents, n_hidden)),
+        horizon,
+        n_actions,
+    )
+
+
+def decentralised_policy(rng: np.random.Generator, knows: NDArray[np.int64], n_actions: int) -> FloatArray:
+    """A team's policy [S, J] over joint histories in which each agent looks at its own: knows [N, S]."""
+    agents = [random_policies(rng, int(own.max()) + 1, 1, n_actions)[0][own] for own in knows]
+    return joint_policy(np.stack(agents))
+
+
 def switching_mdp(gamma: float) -> TeamMDP:
     """Two agents, two actions, two states: the next state is the exclusive-or of the actions; no rewards.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -182,3 +183,40 @@ def test_errors_name_what_was_expected() -> None:
         theory.update("retrace", mdp, q, pi, np.tile([1.0, 0, 0, 0], (3, 1)), 0.5)
     with pytest.raises(ValueError, match="joint actions"):
         theory.TeamMDP(mdp.transition, mdp.reward, 0.9, 3, 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_values_of_joint_histories_are_those_of_the_hidden_process(seed: int) -> None:
+    """A decentralised team's value, by a sum over hidden states, actions and observations, one course at a time."""
+    rng = np.random.default_rng(seed)
+    model = theory.random_dec_pomdp(rng, horizon=3)
+    mdp, knows = model.histories(0.9)
+    assert mdp.reward.shape == (1 + 16 + 256, 4) and knows.max() == 1 + 4 + 16 - 1
+    policy = theory.decentralised_policy(rng, knows, 2)
+    # Histories of one agent that are equal to it have equal marginals, whatever the other one knows.
+    marginal = policy.reshape(-1, 2, 2).sum(2)
+    for own in range(knows[0].max() + 1):
+        same = marginal[knows[0] == own]
+        np.testing.assert_allclose(same, same[:1].repeat(len(same), 0))
+
+    def value(node: int, hidden: int, steps: int) -> float:
+        """From a joint history that has really come with this hidden state."""
+        total = 0.0
+        for joint in range(4):
+            later = 0.0
+            if steps > 1:
+                for after in range(3):
+                    for seen in itertools.product(range(2), repeat=2):
+                        chance = model.transition[hidden, joint, after] * math.prod(
+                            model.observe[i, after, o] for i, o in enumerate(seen)
+                        )
+                        # Children lie in the order of joint actions, then of observations.
+                        first = int(np.flatnonzero(mdp.transition[node, 0])[0])
+                        child = first + 4 * joint + 2 * seen[0] + seen[1]
+                        later += chance * value(child, after, steps - 1)
+            total += policy[node, joint] * (model.reward[hidden, joint] + 0.9 * later)
+        return total
+
+    expected = sum(model.start[hidden] * value(0, hidden, 3) for hidden in range(3))
+    found = (policy[0] * theory.policy_values(mdp, policy)[0]).sum()
+    assert found == pytest.approx(expected)
