@@ -143,8 +143,8 @@ def _check_target_policy(row: Algorithm, hyper: Hyperparameters) -> None:
                 f'expectation is "{hyper.expectation}", but with target_epsilon 0 the target policy is greedy, and the '
                 "expected value is that of one joint action: exact at no cost"
             )
-        if row.mixer not in MIXERS or row.mixer in _LINEAR_MIXERS:
-            why = "its value is exact at the same cost" if row.mixer in _LINEAR_MIXERS else "it has no mixer"
+        if row.mixer not in MIXERS or _is_linear(row.mixer):
+            why = "its value is exact at the same cost" if row.mixer in MIXERS else "it has no mixer"
             raise ValueError(f'expectation is "{hyper.expectation}", but {name} has no use for it: {why}')
     if kind == "importance-sampling" and min(hyper.epsilon_start, hyper.epsilon_finish) == 0.0:
         raise ValueError(
@@ -154,15 +154,18 @@ def _check_target_policy(row: Algorithm, hyper: Hyperparameters) -> None:
         )
 
 
-_LINEAR_MIXERS = ("none", "sum")
 JOINT_EXPECTATION_LIMIT = 1024
+
+
+def _is_linear(mixer: str) -> bool:
+    return mixer in MIXERS and MIXERS[mixer](1, 1, 1, 1).is_linear
 
 
 def _check_expectation(algorithm: Algorithm, hyper: Hyperparameters, n_agents: int, n_actions: int) -> None:
     """Refuse an exact expectation over too many joint actions."""
     if algorithm.returns.bootstrap == "taken" or hyper.target_epsilon == 0.0 or hyper.expectation != "exact":
         return
-    if algorithm.mixer not in _LINEAR_MIXERS and n_actions**n_agents > JOINT_EXPECTATION_LIMIT:
+    if not _is_linear(algorithm.mixer) and n_actions**n_agents > JOINT_EXPECTATION_LIMIT:
         instead = (
             'expectation "mean-field" approximates it, ' if algorithm.mixer in MIXERS else ""
         ) + "target_epsilon 0 needs one joint action alone, and vdn's is exact at any size"

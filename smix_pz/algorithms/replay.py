@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -38,19 +39,7 @@ class EpisodeReplay:
         actions: that field is then [..., 0] wide."""
         self.capacity, self.size, self.next = capacity, 0, 0
         lead = (n_runs, capacity)
-        t, n = episode_limit, n_agents
-        small = torch.int8 if n_actions <= 128 else torch.int16
-        shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            "obs": ((t + 1, n, obs_dim), obs_dtype),
-            "state": ((t + 1, state_dim), torch.float32),
-            "avail_actions": ((t + 1, n, n_actions), torch.bool),
-            "actions": ((t + 1, n), small),
-            "behaviour": ((t + 1, n if keep_behaviour else 0), torch.float32),
-            "rewards": ((t, n_rewards), torch.float32),
-            "terminated": ((t, 1), torch.bool),
-            "filled": ((t, 1), torch.bool),
-            "history": ((t + 1,), torch.int64),
-        }
+        shapes = _layout(episode_limit, n_agents, n_actions, obs_dim, state_dim, obs_dtype, n_rewards, keep_behaviour)
         self.storage = EpisodeBatch(
             **{name: torch.zeros(*lead, *shape, dtype=dtype, device=device) for name, (shape, dtype) in shapes.items()}
         )
@@ -70,16 +59,8 @@ class EpisodeReplay:
         keep_behaviour: bool = True,
     ) -> int:
         """Bytes that a replay of this size takes, without building it."""
-        t, n = episode_limit, n_agents
-        action_bytes = 1 if n_actions <= 128 else 2
-        per_time = (
-            n * obs_dim * obs_dtype.itemsize
-            + state_dim * 4
-            + n * n_actions
-            + n * (action_bytes + 4 * keep_behaviour)
-            + 8
-        )
-        return n_runs * capacity * ((t + 1) * per_time + t * (4 * n_rewards + 1 + 1))
+        shapes = _layout(episode_limit, n_agents, n_actions, obs_dim, state_dim, obs_dtype, n_rewards, keep_behaviour)
+        return n_runs * capacity * sum(math.prod(shape) * dtype.itemsize for shape, dtype in shapes.values())
 
     @property
     def nbytes(self) -> int:
@@ -129,3 +110,28 @@ class EpisodeReplay:
     def select(self, keep: Tensor) -> None:
         """Go on with the chosen runs only."""
         self.storage = self.storage.map(lambda field: field[keep])
+
+
+def _layout(
+    episode_limit: int,
+    n_agents: int,
+    n_actions: int,
+    obs_dim: int,
+    state_dim: int,
+    obs_dtype: torch.dtype,
+    n_rewards: int,
+    keep_behaviour: bool,
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and dtype of every field of one episode."""
+    t, n = episode_limit, n_agents
+    return {
+        "obs": ((t + 1, n, obs_dim), obs_dtype),
+        "state": ((t + 1, state_dim), torch.float32),
+        "avail_actions": ((t + 1, n, n_actions), torch.bool),
+        "actions": ((t + 1, n), torch.int8 if n_actions <= 128 else torch.int16),
+        "behaviour": ((t + 1, n if keep_behaviour else 0), torch.float32),
+        "rewards": ((t, n_rewards), torch.float32),
+        "terminated": ((t, 1), torch.bool),
+        "filled": ((t, 1), torch.bool),
+        "history": ((t + 1,), torch.int64),
+    }

@@ -53,8 +53,8 @@ def make_vector_env(
             a module with a `parallel_env` ("mpe2.simple_spread_v3") or the module, "module:callable", a factory of
             ParallelEnv or TeamEnv, or such an object (n_envs=1 plays it; more are made by copy.deepcopy).
         n_envs: how many.
-        reward: how the agents' rewards make the team's: None (they must be equal), "mean", "sum" or a callable from
-            {agent: reward}.
+        reward: how the agents' rewards make the team's: None (they must be equal), "mean", "sum", "first", "individual"
+            or a callable from {agent: reward}; see `smix_pz.envs.team.TeamEnv`.
         episode_limit: most steps in an episode; None takes the environment's own.
         vectorization: "native" (one object, array operations; only ours), "sync" (one after the other), "async" (a
             process each), or "auto": native where possible, else sync.
