@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from smix_pz.algorithms.histories import HistoryTree, build_tree, rows
 from smix_pz.algorithms.learner import Learner, at_entries, at_times, pick
 from smix_pz.algorithms.networks import Parameter, Params, linear, linear_parameters
 from smix_pz.algorithms.returns import ReturnEstimator
+from smix_pz.algorithms.threads import share
 from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch
 
@@ -158,7 +160,6 @@ class COMALearner(Learner):
             # A run whose episodes have all ended takes no step, as if it were alone.
             grad_norm = self._descend(loss, self.learned_by_update, idle)
             found.append((n_filled, loss.detach(), _mean(taken.detach(), filled), grad_norm))
-        self.n_updates += 1
         counts, loss, q_taken, grad_norm = (torch.stack(values) for values in zip(*found, strict=True))
         share = counts / counts.sum(0).clamp(min=1)
         return {
@@ -175,6 +176,11 @@ class COMALearner(Learner):
 
     def update_policy(self, group: EpisodeBatch, epsilon: Tensor) -> dict[str, Tensor]:
         """One gradient step of the actor from the group that it has just played; epsilon [R] is what it played with."""
+        parts = self._parts(group.actions)
+        found = share(partial(part._step_policy, group.runs(at), epsilon[at]) for at, part in parts)
+        return {name: torch.cat([metrics[name] for metrics in found]) for name in found[0]}
+
+    def _step_policy(self, group: EpisodeBatch, epsilon: Tensor) -> dict[str, Tensor]:
         loss, metrics = self.policy_losses(group, build_tree(group), epsilon)
         grad_norm = self._descend(loss, "agent.")
         return {"policy_loss": loss.detach(), "policy_grad_norm": grad_norm, **metrics}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,8 @@ class Distinct:
             point to the first observation of episode 0, which always exists.
         bounds: entries of time t are ``bounds[t]`` to ``bounds[t+1]``.
         rank: [R, T+1, B], the position of each episode's key within its time.
-        episode: [R, T+1, U], an episode with that key, for each position within a time.
+        episode: [R, T+1, B+1], an episode with that key, for each position within a time.
+        place: [M], where in the flattened ``episode`` each entry is.
     """
 
     index: Tensor
@@ -39,6 +41,7 @@ class Distinct:
     bounds: tuple[int, ...]
     rank: Tensor
     episode: Tensor
+    place: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ class HistoryTree:
 
     Attributes:
         nodes, edges: the distinct histories and the distinct (history, joint action) pairs.
-        parents: for each time but the first, [R, U_t] the node at the time before (position within M).
+        parents: [R, M] the node at the time before; without meaning at time 0.
         edge_node: [R, E] the node that each edge leaves.
     """
 
     nodes: Distinct
     edges: Distinct
-    parents: tuple[Tensor, ...]
+    parents: Tensor
     edge_node: Tensor
 
 
@@ -71,13 +74,15 @@ def build_trees(batches: EpisodeBatch) -> list[HistoryTree]:
 
 
 def _hang_together(nodes: Distinct, edges: Distinct) -> HistoryTree:
-    parents = []
-    for t in range(1, len(nodes.bounds) - 1):
-        before, start, end = nodes.bounds[t - 1 : t + 2]
-        position = nodes.rank[:, t - 1].gather(1, nodes.episode[:, t, : end - start])
-        # An unused position can name an episode that has ended; any node of the time before will do for it.
-        parents.append(position.clamp_(max=start - before - 1).add_(before))
-    return HistoryTree(nodes, edges, tuple(parents), nodes.index.flatten(1).gather(1, edges.first))
+    parents = torch.zeros_like(nodes.episode)
+    bounds = nodes.bounds[:-1] + (nodes.bounds[-1],) * (parents.shape[1] - len(nodes.bounds) + 1)
+    start = torch.tensor(bounds, device=parents.device)[:, None]
+    torch.gather(nodes.rank[:, :-1], 2, nodes.episode[:, 1:], out=parents[:, 1:])
+    # An unused position can name an episode that has ended; any node of the time before will do for it.
+    last = (start[1:] - start[:-1] - 1).clamp_(min=0)
+    parents[:, 1:] = torch.minimum(parents[:, 1:], last).add_(start[:-1])
+    parents = parents.flatten(1).index_select(1, nodes.place)
+    return HistoryTree(nodes, edges, parents, nodes.index.flatten(1).gather(1, edges.first))
 
 
 def distinct(keys: Tensor, needed: Tensor) -> list[Distinct]:
@@ -103,15 +108,19 @@ def distinct(keys: Tensor, needed: Tensor) -> list[Distinct]:
     rank_or_zero = torch.where(rank == n_episodes, 0, rank)
 
     found = []
+    first = first.flatten(2)
+    in_order = np.arange(n_episodes + 1)
     for kind, counts in enumerate(all_counts):
-        bounds = [0]
-        for count in counts:
-            if count:  # none at a time means none later
-                bounds.append(bounds[-1] + count)
-        starts = torch.tensor(bounds[:-1] + [0] * (n_times + 1 - len(bounds)), device=keys.device)
-        index = rank_or_zero[kind] + starts[:, None]
-        used = [first[kind, :, t, :count] for t, count in enumerate(counts) if count]
-        found.append(Distinct(index.transpose(1, 2), torch.cat(used, dim=1), tuple(bounds), rank[kind], episode[kind]))
+        ends = np.cumsum(counts)
+        bounds = (0, *np.unique(ends).tolist())  # none at a time means none later
+        starts = np.where(counts, ends - counts, 0)  # those that are not needed point to some entry
+        place = torch.from_numpy(np.flatnonzero(in_order < np.array(counts)[:, None])).to(keys.device)
+        index = rank_or_zero[kind] + torch.from_numpy(starts).to(keys.device)[:, None]
+        found.append(
+            Distinct(
+                index.transpose(1, 2), first[kind].index_select(1, place), bounds, rank[kind], episode[kind], place
+            )
+        )
     return found
 
 

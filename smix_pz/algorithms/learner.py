@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,10 +19,17 @@ from smix_pz.algorithms.histories import HistoryTree, build_tree, build_trees, r
 from smix_pz.algorithms.networks import Parameter, ParameterStack
 from smix_pz.algorithms.optimizers import make_optimizer
 from smix_pz.algorithms.returns import ReturnEstimator
+from smix_pz.algorithms.threads import share
 from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch, history_keys
 
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
+
 JOINT_ACTION_LIMIT = 100_000
+
+# Memories (episodes x times x agents x hidden) of the runs that are computed together: 4 MiB.
+_PART_NUMBERS = 1 << 20
 
 
 class Learner(ABC):
@@ -48,6 +58,7 @@ class Learner(ABC):
         self.optimizer = make_optimizer(self.stack, hyper)
         self.n_updates = 0
         self.episodes_at_sync = 0
+        self._cut: tuple[tuple[Any, ...], list[tuple[slice, Self]]] | None = None  # see _parts
 
     @abstractmethod
     def extra_parameters(self) -> dict[str, Parameter]:
@@ -90,6 +101,13 @@ class Learner(ABC):
 
     def update_many(self, batches: EpisodeBatch) -> dict[str, Tensor]:
         """One update after the other from several batches (fields [U, R, B, ...]). Returns the last one's metrics."""
+        parts = self._parts(batches.actions[0])
+        found = share(partial(part._steps, batches, at) for at, part in parts)
+        self.n_updates += len(batches.history)
+        return {name: torch.cat([metrics[name] for metrics in found]) for name in found[0]}
+
+    def _steps(self, batches: EpisodeBatch, at: slice) -> dict[str, Tensor]:
+        batches = batches.map(lambda field: field[:, at])
         # 1. Find what has to be evaluated: distinct histories, nothing behind an end.
         for index, tree in enumerate(build_trees(batches)):
             metrics = self._step(batches.batch(index), tree)
@@ -100,8 +118,28 @@ class Learner(ABC):
         loss, metrics = self.losses(batch, tree)
         # 3. Clip and step, each run by its own norm and statistics.
         grad_norm = self._descend(loss, self.learned_by_update)
-        self.n_updates += 1
         return {"loss": loss.detach(), "grad_norm": grad_norm, **metrics}
+
+    def _parts(self, actions: Tensor) -> list[tuple[slice, Self]]:
+        """This learner for some runs at a time, sharing parameters and statistics with it; actions [R, B, T+1, N].
+
+        Runs share nothing, so that on a CPU as many are computed together as its caches hold, and threads take
+        different ones. A stack of small batches stays whole: there, starting operations is what takes time.
+        """
+        n_runs = len(actions)
+        numbers = actions[0].numel() * self.agent.hidden_dim
+        if self.device.type != "cpu" or n_runs * numbers <= _PART_NUMBERS:
+            return [(slice(None), self)]
+        size = min(max(1, _PART_NUMBERS // numbers), -(-n_runs // torch.get_num_threads()))
+        made_from = self.stack, self.optimizer, size
+        if self._cut is None or self._cut[0] != made_from:
+            found = []
+            for start in range(0, n_runs, size):
+                at, part = slice(start, start + size), copy.copy(self)
+                part.stack, part.optimizer = self.stack.part(at), self.optimizer.part(at)
+                found.append((at, part))
+            self._cut = made_from, found
+        return self._cut[1]
 
     def _descend(self, loss: Tensor, prefix: str, idle: Tensor | None = None) -> Tensor:
         """One step of every run's parameters of these names down its loss [R]; returns the gradient norms [R].
@@ -162,7 +200,7 @@ class Learner(ABC):
     def unroll(self, batch: EpisodeBatch, tree: HistoryTree) -> Unrolled:
         """Agents' values and hidden states at the tree's nodes, online and target."""
         obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
-        return self.agent.unroll(self.stack.params, self.stack.both, obs, last_actions, tree)
+        return self.agent.unroll(self.stack.params, self.stack.target_params, obs, last_actions, tree)
 
 
 def masked_mean(values: Tensor, filled: Tensor) -> Tensor:

@@ -46,18 +46,16 @@ class ParameterStack:
         online, target: [R, P] views of the buffer. grad: [R, P], see ``differentiate``.
         params: online parameters by name, each [R, ...], taking gradient.
         target_params: likewise of the target, without.
-        both: views of online and target together, each [2R, ...], without gradient.
     """
 
-    def __init__(self, spec: Mapping[str, Parameter], buffer: Tensor) -> None:
+    def __init__(self, spec: Mapping[str, Parameter], buffer: Tensor, grad: Tensor | None = None) -> None:
         self.spec = dict(spec)
         self.buffer = buffer
         self.online, self.target = buffer[0], buffer[1]
-        self.grad = torch.zeros_like(self.online)
+        self.grad = torch.zeros_like(self.online) if grad is None else grad
         self._grads = _views(self.spec, self.grad)
         self.params = {n: view.detach().requires_grad_() for n, view in _views(self.spec, self.online).items()}
         self.target_params = _views(self.spec, self.target)
-        self.both = _views(self.spec, buffer.flatten(0, 1))
 
     @classmethod
     def draw(
@@ -108,6 +106,11 @@ class ParameterStack:
     def runs(self, index: slice) -> dict[str, Tensor]:
         """Views of some runs' online parameters, without gradient."""
         return {name: param.detach()[index] for name, param in self.params.items()}
+
+    def part(self, index: slice) -> ParameterStack:
+        """The same parameters and gradients of some runs, no copy."""
+        # .data: autograd counts changes for itself then. A step of some runs does not change what others have saved.
+        return ParameterStack(self.spec, self.buffer.data[:, index], self.grad.data[index])
 
     def select(self, keep: Tensor) -> ParameterStack:
         """A stack of the chosen runs only."""

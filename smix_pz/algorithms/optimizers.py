@@ -9,6 +9,7 @@ To add one: a subclass with ``_tensors`` and ``_descend``, a row in ``config.OPT
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
@@ -65,6 +66,13 @@ class Optimizer(ABC):
         """Take the statistics of a checkpoint."""
         for name, tensor in self.state.items():
             tensor.copy_(state[name])
+
+    def part(self, index: slice) -> Optimizer:
+        """The same statistics of some runs, no copy."""
+        part = copy.copy(self)
+        part.state = {name: tensor[index] for name, tensor in self.state.items()}
+        part._scratch = self._scratch[index]
+        return part
 
     def select(self, keep: Tensor) -> None:
         """Keep the chosen runs' statistics only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -13,10 +14,13 @@ from oracle.batches import random_batch
 from oracle.dense import DenseNetworks
 from torch import Tensor
 
-from smix_pz.algorithms import agents
+from smix_pz.algorithms import agents, unroll_cpu
+from smix_pz.algorithms import unroll as unroll_module
 from smix_pz.algorithms.agents import AGENTS, Agent, GRUAgent, Unrolled, describe_agent, node_inputs, read_agent
 from smix_pz.algorithms.histories import HistoryTree, build_tree
 from smix_pz.algorithms.networks import ParameterStack
+from smix_pz.algorithms.unroll import UnrollTree
+from smix_pz.algorithms.unroll_cpu import UnrollTreeCPU
 from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch
 
@@ -43,7 +47,7 @@ def make(
 
 def unroll(agent: Agent, stack: ParameterStack, batch: EpisodeBatch, tree: HistoryTree) -> Unrolled:
     obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
-    return agent.unroll(stack.params, stack.both, obs, last_actions, tree)
+    return agent.unroll(stack.params, stack.target_params, obs, last_actions, tree)
 
 
 def in_batch(values: Tensor, tree: HistoryTree) -> Tensor:
@@ -58,10 +62,23 @@ def dense(sharing: bool, params: dict[str, Tensor], network: str) -> DenseNetwor
     return networks
 
 
+@pytest.fixture(autouse=True, params=["compiled", "compiled, 2 threads", "plain"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The unroll for a CPU, with one network or all at a time, and the one for any device."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 if "2" in request.param else 1)
+    monkeypatch.setattr(unroll_cpu, "CHUNK_NUMBERS", 1 if "2" in request.param else 1 << 14)
+    if request.param == "plain":
+        monkeypatch.setattr(agents, "UnrollTreeCPU", UnrollTree)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True, params=[1, 150, 1 << 15])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One time in a block, a few, and all."""
-    monkeypatch.setattr(agents, "_BLOCK_NUMBERS", request.param)
+    for module in (unroll_module, unroll_cpu):
+        monkeypatch.setattr(module, "BLOCK_NUMBERS", request.param, raising=False)
 
 
 @SHARING
@@ -124,8 +141,7 @@ def test_gradcheck(sharing: bool) -> None:
 
     def values(*params: Tensor) -> tuple[Tensor, Tensor]:
         online = dict(zip(names, params, strict=True))
-        both = {name: torch.cat((p.detach(), stack.target_params[name])) for name, p in online.items()}
-        found = agent.unroll(online, both, obs, last_actions, tree)
+        found = agent.unroll(online, stack.target_params, obs, last_actions, tree)
         return tuple(torch.cat([x[r, used[r]] for r in range(R)]) for x in (found.agent_qs, found.hidden))
 
     parameters = [p.detach().clone().requires_grad_() for p in stack.params.values()]
@@ -139,7 +155,7 @@ def test_gradient_of_the_inputs() -> None:
     used = [sorted({int(i) for i in tree.nodes.index[r][batch.needed()[r]]}) for r in range(R)]
 
     def values(obs: Tensor) -> Tensor:
-        found = agent.unroll(stack.params, stack.both, obs, last_actions, tree)
+        found = agent.unroll(stack.params, stack.target_params, obs, last_actions, tree)
         return torch.cat([found.agent_qs[r, used[r]] for r in range(R)])
 
     assert torch.autograd.gradcheck(values, obs.clone().requires_grad_(), fast_mode=True)
@@ -225,3 +241,47 @@ def test_parameters_are_drawn_as_torch_draws_them() -> None:
     alone = draw(rngs=[np.random.default_rng(2)])
     assert torch.equal(alone.online[0], stack.online[1]) and not torch.equal(stack.online[0], stack.online[1])
     assert torch.equal(stack.online, stack.target)
+
+
+def test_the_compiled_tanh_is_tanh() -> None:
+    """In float32 to 5e-7, also where it is flat, at zero and at infinity; NaN stays NaN; in float64 it is exact."""
+    x = np.concatenate((np.linspace(-12, 12, 200_001), [0.0, 1e-30, -1e-30, 100.0, np.inf, -np.inf, np.nan]))
+    for dtype, tolerance in ((np.float32, 5e-7), (np.float64, 1e-15)):
+        given = x.astype(dtype)
+        found = np.empty_like(given)
+        unroll_cpu.tanh_rows(given, found)
+        np.testing.assert_allclose(found, np.tanh(given.astype(np.float64)), rtol=tolerance, atol=0.0)
+
+
+def test_the_compiled_unroll_in_float32_is_the_plain_one() -> None:
+    """On full sizes of a SMAC map, where the approximation and other orders of sums add up: values and gradients."""
+    agent = GRUAgent(30, 3, 9, 64)
+    stack = ParameterStack.draw(agent.parameters(), [np.random.default_rng(s) for s in range(2)], torch.device("cpu"))
+    batch = random_batch(np.random.default_rng(5), n_runs=2, n_agents=3, n_actions=9, obs_dim=30, n_scenes=1000)
+    tree = build_tree(batch)
+    obs, last_actions = node_inputs(batch.obs, batch.actions, tree.nodes)
+    x = agent.inputs(obs, last_actions).flatten(1, 2)
+    found = {}
+    for kind in (UnrollTree, UnrollTreeCPU):
+        outputs = kind.apply(
+            x, x, stack.params, stack.target_params, tree.nodes.bounds, tree.parents, 3, *stack.params.values()
+        )
+        gradients = torch.autograd.grad(outputs[0].square().sum(), list(stack.params.values()))
+        found[kind] = [*outputs, *gradients]
+    for name, one, other in zip(
+        ["q", "hidden", "target q", "target hidden", *stack.params], *found.values(), strict=True
+    ):
+        scale = other.abs().max()
+        torch.testing.assert_close(
+            one / scale, other / scale, rtol=0, atol=3e-6, msg=lambda text, at=name: f"{at}: {text}"
+        )
+
+
+def test_nan_is_not_hidden() -> None:
+    """A network that has become NaN says so: training stops there."""
+    agent, stack, batch, tree = make(True, 2)
+    stack = ParameterStack(stack.spec, stack.buffer.float())
+    batch = batch.map(lambda x: x.float() if x.is_floating_point() else x)
+    with torch.no_grad():
+        stack.params["agent.gru_x.weight"][0, 0, 0] = torch.nan
+    assert unroll(agent, stack, batch, tree).agent_qs[0].isnan().all()

@@ -78,10 +78,10 @@ def check_links(batch: EpisodeBatch, tree: HistoryTree) -> None:
         node = int(tree.nodes.index[r, b, t])
         assert tree.edge_node[r, tree.edges.index[r, b, t]] == node
         if t > 0:
-            parent = tree.parents[t - 1][r, node - tree.nodes.bounds[t]]
-            assert parent == tree.nodes.index[r, b, t - 1]
-    for t, parents in enumerate(tree.parents):  # entries that a run does not use point to nodes that exist
-        assert ((parents >= tree.nodes.bounds[t]) & (parents < tree.nodes.bounds[t + 1])).all()
+            assert tree.parents[r, node] == tree.nodes.index[r, b, t - 1]
+    for before, start, end in zip(*(tree.nodes.bounds[k:] for k in range(3)), strict=False):
+        parents = tree.parents[:, start:end]  # those of entries that a run does not use, too
+        assert ((parents >= before) & (parents < start)).all()
 
 
 @pytest.mark.parametrize("seed", range(6))

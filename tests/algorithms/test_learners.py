@@ -15,6 +15,7 @@ from oracle.dense import DenseLearner, values_at
 from torch import Tensor
 
 from smix_pz.algorithms import ALGORITHMS, ESTIMATORS, Algorithm, Learner, make_learner
+from smix_pz.algorithms import learner as learner_module
 from smix_pz.algorithms.histories import build_tree
 from smix_pz.algorithms.networks import ParameterStack
 from smix_pz.algorithms.optimizers import make_optimizer
@@ -333,3 +334,45 @@ def test_many_batches_are_updates_one_after_the_other(name: str) -> None:
     assert many.n_updates == single.n_updates == 3
     torch.testing.assert_close(many.stack.buffer, single.stack.buffer, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(last["loss"], expected["loss"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("smix", {}),
+        ("qtran", {}),
+        ("iql", {"optimizer": "adam"}),
+        ("coma", {}),
+        ("coma-r", {"coma_critic_update": "sequential"}),
+    ],
+)
+def test_a_large_stack_is_updated_in_parts(
+    monkeypatch: pytest.MonkeyPatch, name: str, changes: dict[str, Any], size: int, threads: int
+) -> None:
+    """Some runs at a time, on one thread or two: same parameters, statistics and metrics; after a selection, too."""
+    whole, cut = (stacked(ALGORITHMS[name], Hyperparameters(**{**SMALL, **changes}), [0, 1, 2]) for _ in range(2))
+    before, numbers = torch.get_num_threads(), 8 * 6 * SHAPE["n_agents"] * SMALL["hidden_dim"]
+    torch.set_num_threads(threads)
+    try:
+        for k, kept in enumerate([3, 3, 2, 2]):
+            if kept < whole.n_runs:
+                whole.select(torch.tensor([0, 2]))
+                cut.select(torch.tensor([0, 2]))
+            batch = random_batch(np.random.default_rng(k), n_runs=kept, dtype=torch.float64, **SHAPE)
+            found = []
+            for learner in (whole, cut):
+                monkeypatch.setattr(learner_module, "_PART_NUMBERS", 1 << 20 if learner is whole else size * numbers)
+                assert len(learner._parts(batch.actions)) == (
+                    1 if learner is whole or kept <= size else -(-kept // size)
+                )
+                metrics = learner.update(batch)
+                found.append({**metrics, **learner.update_policy(batch, torch.full((kept,), 0.1))})
+            assert_same(*found, rtol=1e-12, atol=1e-12)
+            for pair in ((whole.stack.buffer, cut.stack.buffer), (whole.stack.grad, cut.stack.grad)):
+                torch.testing.assert_close(*pair, rtol=1e-12, atol=1e-12)
+            assert_same(whole.optimizer.state, cut.optimizer.state, rtol=1e-12, atol=1e-12)
+            assert whole.n_updates == cut.n_updates == k + 1
+    finally:
+        torch.set_num_threads(before)
