@@ -55,7 +55,7 @@ class NaiveLearner:
 
     def __init__(self, trainer: Trainer) -> None:
         agent, self.hyper, self.returns = trainer.learner.agent, trainer.config, trainer.learner.returns
-        self.stack, self.agent = trainer.learner.stack, agent
+        self.stack, self.agent, self.exploration = trainer.learner.stack, agent, trainer.learner.exploration
         self.online = Networks(agent.input_dim, agent.n_agents, agent.n_actions, trainer.spec.state_dim)
         self.target = copy.deepcopy(self.online)
         h = self.hyper
@@ -89,6 +89,10 @@ class NaiveLearner:
         for index in range(len(batches.history)):
             metrics = self.update(batches.batch(index))
         return metrics
+
+    def update_policy(self, group: EpisodeBatch, epsilon: Tensor) -> dict[str, Tensor]:
+        """Nothing to learn from the newest group alone."""
+        return {}
 
     def sync_target(self, episodes: int) -> None:
         """Hard copy on the learner's clock."""

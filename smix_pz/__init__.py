@@ -21,6 +21,7 @@ _LAZY = {
     "TrainResult": "smix_pz.training",
     "evaluate": "smix_pz.policy",
     "load": "smix_pz.policy",
+    "pretrained": "smix_pz.policies",
     "train": "smix_pz.training",
 }
 
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "load",
     "make",
+    "pretrained",
     "train",
 ]
 

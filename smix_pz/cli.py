@@ -79,8 +79,8 @@ def _evaluate(
     """Play a saved policy greedily, or a scripted player, and print its returns.
 
     Args:
-        policy: a .safetensors file that training wrote, or a scripted player: random (any environment), nearest,
-            focus-fire, heuristic (SMAC's maps).
+        policy: a .safetensors file that training wrote, the name of a policy of the package (smix-3m), or a scripted
+            player: random (any environment), nearest, focus-fire, heuristic (SMAC's maps).
         episodes: how many episodes.
         seed: of the environments.
         env: another environment of the same sizes; None: the one it was trained on. Of a scripted player: smac_sim_v0.
@@ -141,7 +141,8 @@ def _render(
 
     Args:
         out: a file that ends in .gif or .mp4.
-        player: a .safetensors file that training wrote, or a scripted player: random, nearest, focus-fire, heuristic.
+        player: a .safetensors file that training wrote, the name of a policy of the package (smix-3m), or a scripted
+            player: random, nearest, focus-fire, heuristic.
         env: the environment; None: the one the policy was trained on, or smac_sim_v0.
         map: short for --env-kwargs map_name=MAP.
         env_kwargs: arguments of the environment.
@@ -167,7 +168,7 @@ def _export(policy: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path],
     """Write a trained team's network for use outside the package, as TorchScript (.pt) or ONNX (.onnx).
 
     Args:
-        policy: a .safetensors file that training wrote.
+        policy: a .safetensors file that training wrote, or the name of a policy of the package.
         out: a file that ends in .pt or .onnx (needs the extra smix-pz[onnx]).
     """
     from smix_pz.policy import load

@@ -24,6 +24,8 @@ from smix_pz.envs import TeamSpec
 from smix_pz.envs.registry import find_source, series_arguments, shared_arguments, turns
 from smix_pz.files import atomic_path
 from smix_pz.labels import label
+from smix_pz.names import nearest
+from smix_pz.policies import pretrained
 from smix_pz.provenance import recorded_settings
 from smix_pz.records import plain
 from smix_pz.rollout import Collector, EpisodeSummary, collect_summaries
@@ -127,12 +129,20 @@ class Policy:
     def load(cls, path: str | Path) -> Policy:
         """Read what ``save`` wrote.
 
+        Args:
+            path: the file, or the name of a policy that comes with the package (``smix-3m``; :func:`pretrained`).
+
         Raises:
-            FileNotFoundError: no such file.
+            FileNotFoundError: no such file, and no such name.
             ValueError: a safetensors file that is not a policy of this package, or whose agents' network is unknown.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"no policy at {path}; expected a .safetensors file that training wrote")
+            if str(path) not in pretrained():
+                raise FileNotFoundError(
+                    f"no policy at {path}; expected a .safetensors file that training wrote, or the name of a policy of "
+                    f"the package: {nearest(str(path), pretrained())}"
+                )
+            path = pretrained()[str(path)]
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -145,7 +155,7 @@ class Policy:
 
 
 def load(path: str | Path) -> Policy:
-    """Read a saved policy; see :meth:`Policy.load`."""
+    """Read a saved policy, from a file or by a name such as ``smix-3m``; see :meth:`Policy.load`."""
     return Policy.load(path)
 
 

@@ -15,6 +15,7 @@ from smix_pz.envs import make_team_env
 from smix_pz.envs.battle.video import check_video, write_video
 from smix_pz.envs.checks import check_int
 from smix_pz.names import nearest
+from smix_pz.policies import pretrained
 
 DEFAULT_ENV = "smac_sim_v0"
 RANDOM = "random"
@@ -173,7 +174,7 @@ def _prepare(
     player: str, env: str | None, kwargs: dict[str, Any], seed: int, reward: Any
 ) -> tuple[gymnasium.Env, Callable[[], Act]]:
     """The environment in the team view, and what makes a player for each episode."""
-    if player.endswith(POLICY_SUFFIX) or Path(player).is_file():
+    if player.endswith(POLICY_SUFFIX) or Path(player).is_file() or player in pretrained():
         if reward is not None:
             raise ValueError("reward is for scripted players: a policy plays as it was trained")
         return _prepare_policy(player, env, kwargs)
@@ -181,7 +182,7 @@ def _prepare(
         from smix_pz.envs.battle.players import PLAYERS
 
         if player not in PLAYERS:
-            known = nearest(player, {*PLAYERS, RANDOM})
+            known = nearest(player, {*PLAYERS, RANDOM, *pretrained()})
             raise ValueError(f"unknown player {player!r}; {known}; or a policy, a {POLICY_SUFFIX} file")
     team = make_team_env(env or DEFAULT_ENV, reward=reward, render_mode="rgb_array", **kwargs)
     if player == RANDOM:

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -38,6 +39,10 @@ Tasks = dict[str, dict[str, list[RunRecord]]]  # task -> curve -> runs; "" is th
 
 # A final return this far below the best one still counts as reaching it: returns are sums of float32 rewards.
 _ROUNDING = 0.01
+
+
+class NothingToReport(ValueError):
+    """A study's folder holds no records yet."""
 
 
 def run_study(
@@ -82,13 +87,20 @@ def run_study(
         return None
     started = time.perf_counter()
     play_baselines(study, out)
-    try:
-        launch(_longest_first(left), out, how)
-    finally:
+
+    def report() -> Path:
         seconds = time.perf_counter() - started
         console.print(f"wall time of training {seconds:.0f} s", highlight=False)
-        path = report_study(study, out, jobs, command=command, seconds=seconds if left else None, console=console)
-    return path
+        return report_study(study, out, jobs, command=command, seconds=seconds if left else None, console=console)
+
+    try:
+        launch(_longest_first(left), out, how)
+    except BaseException:
+        # What is there is reported; what stopped the study is what is said, also if that was before its first record.
+        with suppress(NothingToReport):
+            report()
+        raise
+    return report()
 
 
 def report_study(
@@ -120,7 +132,7 @@ def report_study(
         sections += page
         shown.append(table)
     if not sections:
-        raise ValueError(f"{out} holds no records of {study.name} yet; run the study first")
+        raise NothingToReport(f"{out} holds no records of {study.name} yet; run the study first")
     facts = provenance(started) if started else {}
     facts["preset"] = f"{study.preset}" + (", quick version" if study.scale == "quick" else "")
     facts["settings"] = ", ".join(f"{key} {value}" for key, value in study.settings.items()) or "the package's own"

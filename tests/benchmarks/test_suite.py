@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from smix_pz.benchmarks import study as study_module
 from smix_pz.benchmarks.study import run_study
 from smix_pz.benchmarks.suite import Study, load_study, plan, records_of, remaining, study_presets
 from smix_pz.records import read_records
@@ -80,6 +81,19 @@ def test_a_study_runs_reports_and_is_not_repeated(tmp_path: Path) -> None:
     # More runs are added to those there are.
     more = remaining(plan(small(runs=3), tmp_path))
     assert [job.config.seeds for job in more] == [(2,), (2,)]
+
+
+def test_what_stops_a_study_before_its_first_record_is_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not that there is nothing to report."""
+
+    def stop(*_: Any) -> None:
+        raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setattr(study_module, "launch", stop)
+    with pytest.raises(RuntimeError, match="on fire"):
+        run_study(small(), tmp_path, workers=1, console=quiet())
 
 
 def test_results_made_with_other_settings_are_never_mixed_or_overwritten(tmp_path: Path) -> None:
