@@ -8,5 +8,5 @@ FOLDER = Path(__file__).with_name("pretrained")
 
 
 def pretrained() -> dict[str, Path]:
-    """Name -> file. A name is an algorithm and a map; docs/results.md says how each was trained and how well it plays."""
+    """Name -> file. A name is an algorithm and a map; docs/results.md says how each was trained and how it plays."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}

@@ -139,8 +139,8 @@ class Policy:
         if not Path(path).is_file():
             if str(path) not in pretrained():
                 raise FileNotFoundError(
-                    f"no policy at {path}; expected a .safetensors file that training wrote, or the name of a policy of "
-                    f"the package: {nearest(str(path), pretrained())}"
+                    f"no policy at {path}; expected a .safetensors file that training wrote, or the name of a policy "
+                    f"of the package: {nearest(str(path), pretrained())}"
                 )
             path = pretrained()[str(path)]
         try:
