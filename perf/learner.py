@@ -5,7 +5,8 @@
 
 Episodes are random numbers in SMAC's layout that all run to the time limit (the hardest case for us: nothing repeats
 and nothing is padded). Both use double-q and two-layer hypernets; pymarl's learners are used as they are, from its src
-folder. Without --pymarl, ours alone are measured.
+folder. Without --pymarl, ours alone are measured. Each learner has a process of its own, set up as it is when it
+trains (ours keeps freed memory, smix_pz/memory.py), and they make one update each in turn, the others waiting.
 
 The arithmetic is counted from the layers' sizes: matrix products alone, forward for online and target network, twice
 that again backward for the online one. The machine's peak is that of a 1024 x 1024 product on the same threads.
@@ -14,12 +15,13 @@ that again backward for the online one. The machine's peak is that of a 1024 x 1
 from __future__ import annotations
 
 import argparse
-import gc
+import multiprocessing
 import sys
 import time
 import types
 import warnings
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from rich.table import Table
 from smix_pz.algorithms import ALGORITHMS, make_learner
 from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch, history_keys
+from smix_pz.memory import keep_freed_memory
 from smix_pz.provenance import machine, versions
 
 EPISODES = 32
@@ -147,15 +150,36 @@ def peak(seconds: float = 1.0) -> float:
     return 2.0 * 1024**3 * count / (time.perf_counter() - start) / 1e9
 
 
-def in_turn(functions: list[Callable[[], Any]], rounds: int) -> list[float]:
-    """The fastest of several calls of each, called in turn so that all see the same machine."""
-    best = [float("inf")] * len(functions)
-    for k in range(rounds + 1):
-        for index, function in enumerate(functions):
-            start = time.perf_counter()
-            function()
-            if k:  # the first round warms up
-                best[index] = min(best[index], time.perf_counter() - start)
+def serve(pipe: Connection, threads: int, keep_memory: bool, make: Callable[..., Any], *arguments: Any) -> None:
+    """In a process of its own: makes an update whenever it is asked to, and answers with the seconds."""
+    warnings.filterwarnings("ignore", module="components")  # pymarl's, about its own indexing
+    torch.set_num_threads(threads)
+    if keep_memory:
+        keep_freed_memory()
+    update = make(*arguments)
+    while pipe.recv():
+        start = time.perf_counter()
+        update()
+        pipe.send(time.perf_counter() - start)
+
+
+def in_turn(contenders: list[tuple[Any, ...]], threads: int, rounds: int) -> list[float]:
+    """The fastest of several updates of each, made in turn so that all see the same machine."""
+    context = multiprocessing.get_context("spawn")
+    pipes = []
+    for contender in contenders:
+        here, there = context.Pipe()
+        context.Process(target=serve, args=(there, threads, *contender), daemon=True).start()
+        pipes.append(here)
+    best = [float("inf")] * len(pipes)
+    for k in range(rounds + 2):
+        for index, pipe in enumerate(pipes):
+            pipe.send(True)
+            seconds = pipe.recv()
+            if k > 1:  # the first two warm up
+                best[index] = min(best[index], seconds)
+    for pipe in pipes:
+        pipe.send(False)
     return best
 
 
@@ -170,7 +194,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    warnings.filterwarnings("ignore", module="components")  # pymarl's, about its own indexing
     console = Console(width=120)
     found = peak()
     console.print(f"{machine()['processor']}, {options.threads} threads, peak {found:.0f} GFLOP/s; {versions()}")
@@ -180,16 +203,14 @@ def main() -> None:
     for algorithm in options.algorithms:
         for name in options.shapes:
             shape = SHAPES[name]
-            functions = [ours(algorithm, runs, shape) for runs in options.runs]
+            contenders: list[tuple[Any, ...]] = [(True, ours, algorithm, runs, shape) for runs in options.runs]
             if options.pymarl:
-                functions.insert(0, pymarls(options.pymarl, algorithm.removesuffix("-r"), shape))
-            seconds = in_turn(functions, options.rounds)
+                contenders.insert(0, (False, pymarls, options.pymarl, algorithm.removesuffix("-r"), shape))
+            seconds = in_turn(contenders, options.threads, options.rounds)
             theirs = seconds.pop(0) if options.pymarl else float("nan")
             each = [value / runs for value, runs in zip(seconds, options.runs, strict=True)]
             cells = [f"{value:.4f} ({theirs / value:.1f}x)" for value in each]
             table.add_row(algorithm, name, f"{theirs:.4f}", *cells, f"{gflop(shape) / found:.4f}")
-            del functions
-            gc.collect()
     console.print(table)
 
 

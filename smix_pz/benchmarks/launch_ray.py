@@ -209,8 +209,7 @@ def train_on_node(config: TrainConfig, files: dict[str, bytes], flag: Any, sync_
             (out / name).write_bytes(content)
         known = _marks(out)
         here: dict[str, Any] = {"out": out, "progress": False}
-        if plugins := getattr(config, "plugins", ()):
-            here["plugins"] = tuple(str(out / p) if (out / p).is_file() else p for p in plugins)
+        here["plugins"] = tuple(str(out / p) if (out / p).is_file() else p for p in config.plugins)
         try:
             with Trainer(dataclasses.replace(config, **here)) as trainer:
                 last = time.monotonic()
@@ -253,12 +252,9 @@ def _files_of(config: TrainConfig) -> dict[str, Path]:
 
 def _with_plugins(config: TrainConfig) -> tuple[TrainConfig, dict[str, bytes]]:
     """Files of plugins travel beside the job's own."""
-    plugins = getattr(config, "plugins", ())
-    files = {p: f"plugins/{Path(p).name}" for p in plugins if Path(p).is_file()}
-    if not files:
-        return config, {}
-    changed: dict[str, Any] = {"plugins": tuple(files.get(p, p) for p in plugins)}
-    return dataclasses.replace(config, **changed), {name: Path(p).read_bytes() for p, name in files.items()}
+    files = {p: f"plugins/{Path(p).name}" for p in config.plugins if Path(p).is_file()}
+    changed = dataclasses.replace(config, plugins=tuple(files.get(p, p) for p in config.plugins))
+    return changed, {name: Path(p).read_bytes() for p, name in files.items()}
 
 
 def _travels(name: str) -> bool:

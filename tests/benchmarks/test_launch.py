@@ -232,12 +232,20 @@ def test_status_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 # Slurm ------------------------------------------------------------------------------------------------------------
 
+# A method that is no part of the package: it has to be imported wherever a job runs.
+PLUGIN = """from dataclasses import replace
+from smix_pz.algorithms import ALGORITHMS, register
+register(replace(ALGORITHMS["vdn"], name="NAME", buffer_size=64, summary="VDN with a short memory"))
+"""
+
 
 def test_a_slurm_array_runs_each_job_by_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The script is run as Slurm would, once for each place; a second call has nothing left."""
+    """The script is run as Slurm would, once for each place; a second call has nothing left. A plugin goes along."""
+    plugin = tmp_path / "slurm_method.py"
+    plugin.write_text(PLUGIN.replace("NAME", "slurms"))
     words = [
         "study", "matrix_game", "--out", str(tmp_path / "a study"), "--runs", "2", "--stack", "1",
-        "--algorithms", "vdn", "--steps", "300", "--eval-every", "100", "--no-expressivity",
+        "--plugin", str(plugin), "--algorithms", "slurms", "--steps", "300", "--eval-every", "100", "--no-expressivity",
         "--launcher", "slurm", "--slurm=--partition=long",
         "--workers", "7", "--gpus", "0.5",
     ]  # fmt: skip
@@ -256,7 +264,7 @@ def test_a_slurm_array_runs_each_job_by_its_place(tmp_path: Path, capsys: pytest
             env={**os.environ, "SLURM_ARRAY_TASK_ID": place, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    assert "job 0 (vdn) is done" in done.stdout
+    assert "job 0 (slurms) is done" in done.stdout
     assert all(record.finished for record in read_records(moved)) and len(read_records(moved)) == 2
     assert all(is_done(job.config) for job in read_plan(moved))
     capsys.readouterr()

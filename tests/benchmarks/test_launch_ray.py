@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,28 @@ def test_a_job_that_fails_is_named_and_the_others_are_finished(cluster: Any, tmp
         launch(jobs, tmp_path, Launch("ray", address=cluster.address, workers=2), quiet())
     assert len(read_records(tmp_path / "records" / "vdn")) == 2
     assert list((tmp_path / "records" / "smix").glob("job-*/state-*"))
+
+
+def test_a_method_in_a_file_travels_to_the_nodes(cluster: Any, tmp_path: Path) -> None:
+    """They share no folder with this process, and have never heard of it."""
+    from smix_pz.algorithms import ALGORITHMS
+    from smix_pz.benchmarks.study import run_study
+
+    plugin = tmp_path / "rays_method.py"
+    plugin.write_text(
+        "from dataclasses import replace\n"
+        "from smix_pz.algorithms import ALGORITHMS, register\n"
+        "register(replace(ALGORITHMS['vdn'], name='rays', buffer_size=64, summary='VDN with a short memory'))\n"
+    )
+    small = {"runs": 1, "steps": 200, "eval_every": 100, "algorithms": ["rays"], "expressivity": {}, "claims": []}
+    try:
+        study = load_study("matrix_game", small, plugins=[str(plugin)])
+        run_study(study, tmp_path / "out", how=Launch("ray", address=cluster.address), console=quiet())
+    finally:
+        ALGORITHMS.pop("rays", None)
+        sys.modules.pop("rays_method", None)
+    (record,) = read_records(tmp_path / "out" / "records")
+    assert record.finished and record.run["composition"]["buffer_size"] == 64
 
 
 def test_ctrl_c_saves_and_gathers_every_job(
