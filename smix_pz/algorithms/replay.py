@@ -108,8 +108,21 @@ class EpisodeReplay:
         return self.storage.map(take)
 
     def select(self, keep: Tensor) -> None:
-        """Go on with the chosen runs only."""
-        self.storage = self.storage.map(lambda field: field[keep])
+        """Go on with the chosen runs only (increasing).
+
+        Their episodes move to the front of the same memory: a copy of all of it would need it twice, and would touch
+        what no episode has filled yet.
+        """
+        places = keep.tolist()
+        assert places == sorted(places), places
+
+        def move(field: Tensor) -> Tensor:
+            for to, place in enumerate(places):
+                if to != place:
+                    field[to, : self.size] = field[place, : self.size]
+            return field[: len(places)]
+
+        self.storage = self.storage.map(move)
 
 
 def _layout(

@@ -141,12 +141,15 @@ def test_stored_episodes_are_copies() -> None:
 
 
 def test_selected_runs_keep_their_episodes() -> None:
+    """In the memory that there is: they are moved, not copied."""
     replay = make(3, 6)
     replay.add(numbered(3, 0, 4))
-    replay.select(torch.tensor([2, 0]))
-    replay.add(numbered(3, 4, 4).runs([2, 0]))
+    place = replay.storage.obs.data_ptr()
+    replay.select(torch.tensor([0, 2]))
+    assert replay.storage.obs.data_ptr() == place and len(replay.storage.obs) == 2
+    replay.add(numbered(3, 4, 4).runs([0, 2]))
     drawn = replay.sample(6, [np.random.default_rng(0), np.random.default_rng(1)])
-    for row, run in enumerate([2, 0]):
+    for row, run in enumerate([0, 2]):
         shifted = drawn.rewards[row, :, 0, 0] - run / 10
         assert sorted(shifted.round().int().tolist()) == [2, 3, 4, 5, 6, 7]
         torch.testing.assert_close(shifted, shifted.round(), rtol=0, atol=1e-5)
