@@ -134,6 +134,10 @@ class COMALearner(Learner):
         loss = _mean((taken - self._targets(batch, tree)).square(), batch.filled)
         return loss, {"q_taken": _mean(taken.detach(), batch.filled)}
 
+    @property
+    def _can_split(self) -> bool:
+        return super()._can_split and self.hyper.coma_critic_update == "batch"
+
     def _step(self, batch: EpisodeBatch, tree: HistoryTree) -> dict[str, Tensor]:
         if self.hyper.coma_critic_update == "batch":
             return super()._step(batch, tree)

@@ -7,6 +7,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from smix_pz.algorithms.histories import HistoryTree, build_tree, build_trees, r
 from smix_pz.algorithms.networks import Parameter, ParameterStack
 from smix_pz.algorithms.optimizers import make_optimizer
 from smix_pz.algorithms.returns import ReturnEstimator
-from smix_pz.algorithms.threads import share
+from smix_pz.algorithms.threads import share, threads, whole_tasks
 from smix_pz.config import Hyperparameters
 from smix_pz.episodes import EpisodeBatch, history_keys
 
@@ -30,6 +31,9 @@ JOINT_ACTION_LIMIT = 100_000
 
 # Memories (episodes x times x agents x hidden) of the runs that are computed together: 4 MiB.
 _PART_NUMBERS = 1 << 20
+
+# Below this, sharing one batch among threads costs more than it saves.
+_SPLIT_NUMBERS = 1 << 17
 
 
 class Learner(ABC):
@@ -59,6 +63,7 @@ class Learner(ABC):
         self.n_updates = 0
         self.episodes_at_sync = 0
         self._cut: tuple[tuple[Any, ...], list[tuple[slice, Self]]] | None = None  # see _parts
+        self._pieces: tuple[tuple[Any, ...], list[Learner]] | None = None  # see _split_step
 
     @abstractmethod
     def extra_parameters(self) -> dict[str, Parameter]:
@@ -101,7 +106,14 @@ class Learner(ABC):
 
     def update_many(self, batches: EpisodeBatch) -> dict[str, Tensor]:
         """One update after the other from several batches (fields [U, R, B, ...]). Returns the last one's metrics."""
-        parts = self._parts(batches.actions[0])
+        actions = batches.actions[0]
+        if self.n_runs < threads() and self._can_split and self._numbers(actions) >= _SPLIT_NUMBERS:
+            with whole_tasks():
+                for index in range(len(batches.history)):
+                    metrics = self._split_step(batches.batch(index), threads())
+            self.n_updates += len(batches.history)
+            return metrics
+        parts = self._parts(actions)
         found = share(partial(part._steps, batches, at) for at, part in parts)
         self.n_updates += len(batches.history)
         return {name: torch.cat([metrics[name] for metrics in found]) for name in found[0]}
@@ -126,11 +138,10 @@ class Learner(ABC):
         Runs share nothing, so that on a CPU as many are computed together as its caches hold, and threads take
         different ones. A stack of small batches stays whole: there, starting operations is what takes time.
         """
-        n_runs = len(actions)
-        numbers = actions[0].numel() * self.agent.hidden_dim
-        if self.device.type != "cpu" or n_runs * numbers <= _PART_NUMBERS:
+        n_runs, numbers = len(actions), self._numbers(actions)
+        if self.device.type != "cpu" or numbers <= _PART_NUMBERS:
             return [(slice(None), self)]
-        size = min(max(1, _PART_NUMBERS // numbers), -(-n_runs // torch.get_num_threads()))
+        size = min(max(1, _PART_NUMBERS * n_runs // numbers), -(-n_runs // threads()))
         made_from = self.stack, self.optimizer, size
         if self._cut is None or self._cut[0] != made_from:
             found = []
@@ -140,6 +151,41 @@ class Learner(ABC):
                 found.append((at, part))
             self._cut = made_from, found
         return self._cut[1]
+
+    def _numbers(self, actions: Tensor) -> int:
+        return actions.numel() * self.agent.hidden_dim
+
+    @property
+    def _can_split(self) -> bool:
+        """Whether an update is one gradient step on a mean over filled steps: pieces of a batch add up to it."""
+        return self.device.type == "cpu"
+
+    def _split_step(self, batch: EpisodeBatch, n_pieces: int) -> dict[str, Tensor]:
+        """One update, in which threads take different episodes; for fewer runs than threads."""
+        edges = [batch.history.shape[1] * k // n_pieces for k in range(n_pieces + 1)]
+        filled = batch.filled.sum((2, 3)).to(self.stack.online.dtype)  # [R, B]
+        weights = [filled[:, a:b].sum(1) / filled.sum(1) for a, b in pairwise(edges)]
+        if not all((weight > 0).all() for weight in weights):  # a piece whose episodes all broke down has no mean
+            return self._steps(batch.map(lambda field: field[None]), slice(None))
+        if self._pieces is None or self._pieces[0] != (self.stack, n_pieces):
+            made: list[Learner] = [copy.copy(self) for _ in range(n_pieces)]
+            for piece in made:
+                piece.stack = self.stack.part(slice(None), own_grad=True)
+            self._pieces = (self.stack, n_pieces), made
+        pieces, prefix = self._pieces[1], self.learned_by_update
+
+        def differentiate(piece: Learner, start: int, end: int, weight: Tensor) -> dict[str, Tensor]:
+            part = batch.map(lambda field: field[:, start:end])
+            loss, metrics = piece.losses(part, build_tree(part))
+            piece.stack.differentiate((loss * weight).sum(), prefix)
+            return {name: value * weight for name, value in {"loss": loss.detach(), **metrics}.items()}
+
+        each = zip(pieces, edges, edges[1:], weights, strict=False)
+        found = share(partial(differentiate, *arguments) for arguments in each)
+        columns = self.stack.columns(prefix)
+        torch.sum(torch.stack([p.stack.grad[:, columns] for p in pieces]), 0, out=self.stack.grad[:, columns])
+        total = {name: torch.stack([metrics[name] for metrics in found]).sum(0) for name in found[0]}
+        return {**total, "grad_norm": self.optimizer.step(self.stack, prefix)}
 
     def _descend(self, loss: Tensor, prefix: str, idle: Tensor | None = None) -> Tensor:
         """One step of every run's parameters of these names down its loss [R]; returns the gradient norms [R].

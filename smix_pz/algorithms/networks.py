@@ -107,10 +107,10 @@ class ParameterStack:
         """Views of some runs' online parameters, without gradient."""
         return {name: param.detach()[index] for name, param in self.params.items()}
 
-    def part(self, index: slice) -> ParameterStack:
-        """The same parameters and gradients of some runs, no copy."""
+    def part(self, index: slice, *, own_grad: bool = False) -> ParameterStack:
+        """The same parameters of some runs, and the same gradients unless they are to be its own; no copy."""
         # .data: autograd counts changes for itself then. A step of some runs does not change what others have saved.
-        return ParameterStack(self.spec, self.buffer.data[:, index], self.grad.data[index])
+        return ParameterStack(self.spec, self.buffer.data[:, index], None if own_grad else self.grad.data[index])
 
     def select(self, keep: Tensor) -> ParameterStack:
         """A stack of the chosen runs only."""

@@ -21,37 +21,68 @@ from threadpoolctl import ThreadpoolController
 T = TypeVar("T")
 
 
+def threads() -> int:
+    """How many threads ``share`` uses here: PyTorch's, but one inside a task."""
+    return 1 if getattr(_here, "in_task", False) else _team or torch.get_num_threads()
+
+
 def share(tasks: Iterable[Callable[[], T]]) -> list[T]:
     """Run the tasks and return what they return, in their order; the first exception is raised.
 
     Inside a task PyTorch has one thread, if there are several tasks, and so has the BLAS that compiled code calls. The
     gradient mode is that of the caller.
     """
-    waiting, threads = list(tasks), torch.get_num_threads()
+    waiting, count = list(tasks), threads()
     with _one_blas_thread():
-        if threads == 1 or len(waiting) == 1:
+        if count == 1 or len(waiting) == 1:
             return [task() for task in waiting]
         found: list[T | None] = [None] * len(waiting)
         left = iter(enumerate(waiting))  # taken from under Python's lock, so that each task is taken once
         with_gradient = torch.is_grad_enabled()
 
         def work() -> None:
-            with torch.set_grad_enabled(with_gradient):
-                for index, task in left:
-                    found[index] = task()
+            _here.in_task = True
+            try:
+                with torch.set_grad_enabled(with_gradient):
+                    for index, task in left:
+                        found[index] = task()
+            finally:
+                _here.in_task = False
 
-        torch.set_num_threads(1)  # also tells libraries whose setting is the whole process's
-        try:
-            helpers = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(min(threads, len(waiting)) - 1)]
+        with whole_tasks():
+            helpers = [_pool(os.getpid(), count - 1).submit(work) for _ in range(min(count, len(waiting)) - 1)]
             try:
                 work()
             finally:
                 wait(helpers)
             for helper in helpers:
                 helper.result()
-        finally:
-            torch.set_num_threads(threads)
         return cast(list[T], found)
+
+
+@contextmanager
+def whole_tasks() -> Iterator[None]:
+    """PyTorch's threads are kept for tasks of ``share``: between them, its operations are one thread's.
+
+    The threads that PyTorch shares an operation among go on waiting for the next one for a while, and would be in the
+    way of tasks that follow soon.
+    """
+    global _team
+    before, own = _team, torch.get_num_threads()
+    if before or own == 1:
+        yield
+        return
+    _team = own
+    torch.set_num_threads(1)  # also tells libraries whose setting is the whole process's
+    try:
+        yield
+    finally:
+        _team = 0
+        torch.set_num_threads(own)
+
+
+_here = threading.local()
+_team = 0  # PyTorch's threads, while they are kept for tasks
 
 
 @lru_cache(maxsize=1)

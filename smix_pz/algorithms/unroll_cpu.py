@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from smix_pz.algorithms.networks import Params
-from smix_pz.algorithms.threads import share
+from smix_pz.algorithms.threads import share, threads
 from smix_pz.algorithms.unroll import GRU_PARAMETERS, add_layer, cut_into_blocks
 
 Array = np.ndarray[Any, Any]
@@ -338,7 +338,5 @@ def _pad(x: Tensor) -> Tensor:
 def _pieces(count: int, numbers: int) -> list[slice]:
     """Cut the networks into chunks of at most CHUNK_NUMBERS numbers, ``numbers`` each."""
     size = max(1, CHUNK_NUMBERS // numbers)
-    threads = torch.get_num_threads()
-    if count > 1:
-        size = min(size, -(-count // threads))
+    size = min(size, -(-count // threads()))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]

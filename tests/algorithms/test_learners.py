@@ -376,3 +376,46 @@ def test_a_large_stack_is_updated_in_parts(
             assert whole.n_updates == cut.n_updates == k + 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n_runs", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("smix", {}),
+        ("qmix", {"optimizer": "adam"}),
+        ("qtran", {}),
+        ("iql", {}),
+        ("coma", {}),
+        ("coma-r", {"coma_critic_update": "sequential"}),
+    ],
+)
+def test_threads_share_the_episodes_of_few_runs(
+    monkeypatch: pytest.MonkeyPatch, name: str, changes: dict[str, Any], n_runs: int
+) -> None:
+    """The pieces' weighted gradients and metrics are those of the whole batch, whatever its episodes' lengths; a piece
+    without a single step does no harm."""
+    seeds = list(range(n_runs))
+    whole, cut = (stacked(ALGORITHMS[name], Hyperparameters(**{**SMALL, **changes}), seeds) for _ in range(2))
+    before, split = torch.get_num_threads(), []
+    inner = learner_module.Learner._split_step
+    monkeypatch.setattr(
+        learner_module.Learner, "_split_step", lambda self, *given: (split.append(self), inner(self, *given))[1]
+    )
+    try:
+        for k in range(3):
+            batch = random_batch(np.random.default_rng(k), n_runs=n_runs, dtype=torch.float64, **SHAPE)
+            if k == 2:
+                batch.filled[:, :4] = False
+            found = []
+            for learner, n_threads in ((whole, 1), (cut, 3)):
+                torch.set_num_threads(n_threads)
+                monkeypatch.setattr(learner_module, "_SPLIT_NUMBERS", 1)
+                found.append(learner.update(batch))
+            assert_same(*found, rtol=1e-11, atol=1e-12)
+            torch.testing.assert_close(whole.stack.buffer, cut.stack.buffer, rtol=1e-11, atol=1e-12)
+            torch.testing.assert_close(whole.stack.grad, cut.stack.grad, rtol=1e-11, atol=1e-12)
+            assert whole.n_updates == cut.n_updates == k + 1
+    finally:
+        torch.set_num_threads(before)
+    assert split == ([] if changes.get("coma_critic_update") else [cut] * 3)
