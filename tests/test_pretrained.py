@@ -42,7 +42,7 @@ def test_a_policy_plays_as_well_as_the_docs_say(name: str) -> None:
 def test_the_command_knows_their_names(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     main(["evaluate", NAMES[0], "--episodes", "2"])
     assert "smix" in capsys.readouterr().out
-    main(["render", str(tmp_path / "film.gif"), "--player", NAMES[0], "--size", "120"])
+    main(["render", str(tmp_path / "film.gif"), "--player", NAMES[0], "--size", "160"])
     assert (tmp_path / "film.gif").stat().st_size > 1000
 
 
