@@ -110,7 +110,7 @@ class Learner(ABC):
         if self.n_runs < threads() and self._can_split and self._numbers(actions) >= _SPLIT_NUMBERS:
             with whole_tasks():
                 for index in range(len(batches.history)):
-                    metrics = self._split_step(batches.batch(index), threads())
+                    metrics = self._split_step(batches.batch(index), min(threads(), actions.shape[1]))
             self.n_updates += len(batches.history)
             return metrics
         parts = self._parts(actions)
@@ -162,9 +162,9 @@ class Learner(ABC):
 
     def _split_step(self, batch: EpisodeBatch, n_pieces: int) -> dict[str, Tensor]:
         """One update, in which threads take different episodes; for fewer runs than threads."""
-        edges = [batch.history.shape[1] * k // n_pieces for k in range(n_pieces + 1)]
+        spans = list(pairwise(batch.history.shape[1] * k // n_pieces for k in range(n_pieces + 1)))
         filled = batch.filled.sum((2, 3)).to(self.stack.online.dtype)  # [R, B]
-        weights = [filled[:, a:b].sum(1) / filled.sum(1) for a, b in pairwise(edges)]
+        weights = [filled[:, a:b].sum(1) / filled.sum(1) for a, b in spans]
         if not all((weight > 0).all() for weight in weights):  # a piece whose episodes all broke down has no mean
             return self._steps(batch.map(lambda field: field[None]), slice(None))
         if self._pieces is None or self._pieces[0] != (self.stack, n_pieces):
@@ -174,13 +174,13 @@ class Learner(ABC):
             self._pieces = (self.stack, n_pieces), made
         pieces, prefix = self._pieces[1], self.learned_by_update
 
-        def differentiate(piece: Learner, start: int, end: int, weight: Tensor) -> dict[str, Tensor]:
-            part = batch.map(lambda field: field[:, start:end])
+        def differentiate(piece: Learner, span: tuple[int, int], weight: Tensor) -> dict[str, Tensor]:
+            part = batch.map(lambda field: field[:, slice(*span)])
             loss, metrics = piece.losses(part, build_tree(part))
             piece.stack.differentiate((loss * weight).sum(), prefix)
             return {name: value * weight for name, value in {"loss": loss.detach(), **metrics}.items()}
 
-        each = zip(pieces, edges, edges[1:], weights, strict=False)
+        each = zip(pieces, spans, weights, strict=True)
         found = share(partial(differentiate, *arguments) for arguments in each)
         columns = self.stack.columns(prefix)
         torch.sum(torch.stack([p.stack.grad[:, columns] for p in pieces]), 0, out=self.stack.grad[:, columns])

@@ -68,8 +68,8 @@ def whole_tasks() -> Iterator[None]:
     way of tasks that follow soon.
     """
     global _team
-    before, own = _team, torch.get_num_threads()
-    if before or own == 1:
+    own = torch.get_num_threads()
+    if _team or own == 1:
         yield
         return
     _team = own

@@ -1,9 +1,10 @@
-"""The GRU's unroll on a CPU: the products by PyTorch, everything between them in one compiled pass over each row.
+"""The GRU's unroll on a CPU: the recurrence of a block of times in one compiled loop, the layers above it by PyTorch.
 
 Same function and gradient as :mod:`smix_pz.algorithms.unroll`, which the tests hold it to. Three things make it faster
-there: what lies between two products of a step is one loop over numbers in a core's nearest cache, in place of ten
-operations on whole tensors; each network is unrolled for itself (or with as many others as fit a core's cache), since
-networks share no numbers; and networks are shared among PyTorch's threads, which loses less than sharing each product.
+there: a step is one product (SciPy's BLAS, called from compiled code) and one pass over each row in a core's nearest
+cache, in place of ten operations on whole tensors; each network is unrolled for itself (or with as many others as fit a
+core's cache), since networks share no numbers; and networks are shared among PyTorch's threads, which loses less than
+sharing each product.
 
 Shapes: ``G`` networks (runs, or runs x agents), ``L`` rows, ``B`` rows of a block, ``H`` hidden, gates in the order
 reset, update, new (``3H``).
@@ -36,7 +37,7 @@ CHUNK_NUMBERS = 1 << 14
 # was smallest (2e-8 in exact arithmetic, 4e-7 in float32). PyTorch's own takes ten times as long.
 _P = tuple(np.float32(c) for c in (0.999999906, 0.133731975, 0.00348658172, 2.04718279e-05, 1.31842207e-08))
 _Q = tuple(np.float32(c) for c in (1.0, 0.467064944, 0.0258419785, 0.000327138512, 7.70266209e-07))
-_LIMIT, _HALF, _ONE = np.float32(9.0), np.float32(0.5), np.float32(1.0)
+_LIMIT, _HALF = np.float32(9.0), np.float32(0.5)
 
 # Multiplications and additions may be fused, nothing else: a NaN has to stay one.
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
@@ -88,6 +89,15 @@ def _bias_relu(x: Array, bias: Array) -> None:
 
 
 @njit(**_OPTIONS)
+def _longest(times: tuple[int, int], bounds: Array) -> int:
+    """Most nodes that one of the times has."""
+    longest = 0
+    for t in range(times[0], times[1]):
+        longest = max(longest, bounds[t + 1] - bounds[t])
+    return longest
+
+
+@njit(**_OPTIONS)
 def _recur(
     times: tuple[int, int], bounds: Array, parents: Array, per_node: int, weight: Array, bias: Array, bias_new: Array,
     gates: Array, before: Array, to_new: Array, hidden: Array,
@@ -104,10 +114,7 @@ def _recur(
     """
     n = hidden.shape[2]
     start = bounds[times[0]] * per_node
-    longest = 0
-    for t in range(times[0], times[1]):
-        longest = max(longest, (bounds[t + 1] - bounds[t]) * per_node)
-    room = np.empty((longest, 3 * n), gates.dtype)
+    room = np.empty((_longest(times, bounds) * per_node, 3 * n), gates.dtype)
     for g in range(gates.shape[0]):
         b, b_reset, b_new = bias[g], bias_new[g], bias[g, 2 * n :]
         for t in range(times[0], times[1]):
@@ -154,10 +161,7 @@ def _recur_back(
     n = d_hidden.shape[2]
     one = gates.dtype.type(1)
     start = bounds[times[0]] * per_node
-    longest = 0
-    for t in range(times[0], times[1]):
-        longest = max(longest, (bounds[t + 1] - bounds[t]) * per_node)
-    room = np.empty((longest, n), gates.dtype)
+    room = np.empty((_longest(times, bounds) * per_node, n), gates.dtype)
     for g in range(gates.shape[0]):
         for t in range(times[1] - 1, times[0] - 1, -1):
             first, end = bounds[t] * per_node, bounds[t + 1] * per_node
