@@ -147,7 +147,7 @@ def test_a_stack_is_its_runs(name: str) -> None:
     ids=str,
 )
 def test_layers_follow_from_the_size(image: tuple[int, int, int], layers: tuple, width: int) -> None:
-    """Channels are on the shorter outer axis; the widths are torch's own."""
+    """Channels are on the shorter outer axis; widths and shapes are torch's own, draws reach 1 / sqrt(fan in)."""
     encoder = ImageEncoder(image)
     assert encoder.layers == layers and encoder.width == width
     rng = np.random.default_rng(0)
@@ -159,9 +159,12 @@ def test_layers_follow_from_the_size(image: tuple[int, int, int], layers: tuple,
     axis = 0 if image[0] < image[2] else 2
     picture = Picture(image, axis, layers)
     assert picture.n_features == width
-    modules = picture.convolutions()
-    bounds = [float(p.detach().abs().max()) for p in modules.parameters()]
-    assert [float(stack.params[name].detach().abs().max()) for name in spec] == pytest.approx(bounds, rel=0.35)
+    convolutions = [module for module in picture.convolutions() if isinstance(module, torch.nn.Conv2d)]
+    assert [tuple(p.shape) for conv in convolutions for p in conv.parameters()] == [p.shape for p in spec.values()]
+    many = ParameterStack.draw(spec, [np.random.default_rng(k) for k in range(8)], torch.device("cpu"))
+    for name, conv in zip(spec, (conv for conv in convolutions for _ in ("weight", "bias")), strict=True):
+        bound = 1 / math.sqrt(conv.in_channels * math.prod(conv.kernel_size))
+        assert 0.8 * bound < float(many.params[name].detach().abs().max()) <= bound, name
 
 
 def test_what_reads_what() -> None:
