@@ -17,7 +17,8 @@ import numpy as np
 
 from smix_pz.benchmarks import statistics
 from smix_pz.benchmarks.paper import finals
-from smix_pz.benchmarks.tables import ABSENT, BOOTSTRAP_SEED, Column, Table, interval_text
+from smix_pz.benchmarks.table import ABSENT, Column, Table, interval_text
+from smix_pz.benchmarks.tables import BOOTSTRAP_SEED
 from smix_pz.names import check_name
 from smix_pz.records import RunRecord, read_records
 

@@ -30,18 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smix_pz.benchmarks import statistics
-from smix_pz.benchmarks.tables import (
-    ABSENT,
-    BOOTSTRAP_SEED,
-    NBSP,
-    Column,
-    Groups,
-    Table,
-    interval_text,
-    missing_runs,
-    number,
-    summary_table,
-)
+from smix_pz.benchmarks.table import ABSENT, NBSP, Column, Table, interval_text, number
+from smix_pz.benchmarks.tables import BOOTSTRAP_SEED, Groups, missing_runs, summary_table
 from smix_pz.names import check_name
 from smix_pz.records import RunRecord
 

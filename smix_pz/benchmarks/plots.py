@@ -35,7 +35,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from smix_pz.benchmarks import statistics
-from smix_pz.benchmarks.tables import BOOTSTRAP_SEED, ValueTable, number
+from smix_pz.benchmarks.table import number
+from smix_pz.benchmarks.tables import BOOTSTRAP_SEED, ValueTable
 from smix_pz.files import atomic_path
 from smix_pz.records import RunRecord
 

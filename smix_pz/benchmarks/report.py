@@ -35,7 +35,8 @@ from matplotlib.figure import Figure
 
 from smix_pz.benchmarks import plots
 from smix_pz.benchmarks.statistics import align, common_grid, describe, engine_label, estimate, method
-from smix_pz.benchmarks.tables import BOOTSTRAP_SEED, Table, number, ranges
+from smix_pz.benchmarks.table import Table, number, ranges
+from smix_pz.benchmarks.tables import BOOTSTRAP_SEED
 from smix_pz.files import write_text
 from smix_pz.names import check_name
 from smix_pz.records import RunRecord, plain

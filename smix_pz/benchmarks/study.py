@@ -32,6 +32,7 @@ from smix_pz.benchmarks.report import (
     write_report,
 )
 from smix_pz.benchmarks.suite import Job, Study, plan, records_of, remaining, save_study, write_plan
+from smix_pz.benchmarks.table import Table
 from smix_pz.provenance import machine
 from smix_pz.records import RunRecord
 
@@ -113,7 +114,7 @@ def report_study(
             tasks[job.task][job.variant] += records_of(job)
     started = [r for groups in tasks.values() for records in groups.values() for r in records if r.metrics]
     sections: list[Section] = []
-    shown: list[tables.Table] = []
+    shown: list[Table] = []
     if started:
         players = {task.name: read_baselines(study, task, out) for task in study.task_list()}
         sections, summaries = _task_sections(study, tasks, players)
@@ -165,7 +166,7 @@ def report_study(
 
 def _task_sections(
     study: Study, tasks: Tasks, players: Mapping[str, Sequence[BaselineResult]]
-) -> tuple[list[Section], list[tables.Table]]:
+) -> tuple[list[Section], list[Table]]:
     """Claims first, then what is compared with the paper, figures and the viewer, and the tables behind them."""
     measure = study.metrics[0]
     claims = [ClaimsSection("What the paper says, and what these runs say", _decide_all(study, tasks))]
@@ -180,7 +181,7 @@ def _task_sections(
         page, summary = _curve_sections(study, tasks[""], players[""])
         return [*sections, page[0], viewer, *page[1:]], [summary]
     short = study.steps < study.paper_steps
-    shown: list[tables.Table] = []
+    shown: list[Table] = []
     for metric in study.metrics:
         main = metric == measure
         name = "learning_curves" if main else f"learning_curves_{metric.rpartition('/')[2]}"
@@ -298,7 +299,7 @@ def _in_short(study: Study, tasks: Tasks, sections: Sequence[Section]) -> list[s
 
 def _curve_sections(
     study: Study, groups: dict[str, list[RunRecord]], players: Sequence[BaselineResult]
-) -> tuple[list[Section], tables.Table]:
+) -> tuple[list[Section], Table]:
     """A study of one task."""
     measure = study.metrics[0]
     returns = study.references()
@@ -349,7 +350,7 @@ def _decide_all(study: Study, tasks: Tasks) -> list[Claim]:
     ]
 
 
-def _expressivity_sections(learned: Sequence[tables.ValueTable]) -> tuple[list[Section], tables.Table]:
+def _expressivity_sections(learned: Sequence[tables.ValueTable]) -> tuple[list[Section], Table]:
     table = tables.expressivity_table(learned)
     text = TextSection(
         "What each algorithm can represent",

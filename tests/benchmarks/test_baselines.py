@@ -13,6 +13,7 @@ from smix_pz.benchmarks import tables
 from smix_pz.benchmarks.baselines import BaselineResult, baseline_path, play_baselines, read_baselines
 from smix_pz.benchmarks.study import run_study
 from smix_pz.benchmarks.suite import Study, load_study
+from smix_pz.benchmarks.table import ABSENT
 from smix_pz.intervals import wilson_interval
 
 TINY = {
@@ -73,7 +74,7 @@ def test_the_table_of_players_shows_means_and_intervals() -> None:
     half = stats.t.ppf(0.975, 7) * stats.sem(range(8))
     assert first["return_high"] == pytest.approx(3.5 + half)
     assert second["win_rate"] is None and second["length"] == 5.0
-    assert tables.ABSENT in list(tables.baseline_table(results).text_rows())[1]
+    assert ABSENT in list(tables.baseline_table(results).text_rows())[1]
 
 
 def test_a_study_of_win_rates_runs_to_its_report(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from smix_pz.benchmarks.claims import decide_over_tasks
 from smix_pz.benchmarks.report import ClaimsSection, FigureSection, TableSection
 from smix_pz.benchmarks.study import _in_short, _task_sections
 from smix_pz.benchmarks.suite import load_study
-from smix_pz.benchmarks.tables import Table
+from smix_pz.benchmarks.table import Table
 from smix_pz.records import RunRecord
 
 TEXTS = {"smix": "SMIX(λ)", "qmix": "QMIX"}

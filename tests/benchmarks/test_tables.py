@@ -12,16 +12,8 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from smix_pz.benchmarks.tables import (
-    Column,
-    Table,
-    ValueTable,
-    comparison_table,
-    expressivity_table,
-    number,
-    ranges,
-    summary_table,
-)
+from smix_pz.benchmarks.table import Column, Table, number, ranges
+from smix_pz.benchmarks.tables import ValueTable, comparison_table, expressivity_table, summary_table
 from smix_pz.records import RunRecord
 
 
