@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smix_pz.baselines import evaluate_player
-from smix_pz.benchmarks import statistics
+from smix_pz.benchmarks.alignment import align
 from smix_pz.benchmarks.plots import styles_for
 from smix_pz.config import TrainConfig
 from smix_pz.files import atomic_path, write_text
@@ -87,7 +87,7 @@ def draw(panels: dict[str, tuple[list[RunRecord], float]]) -> Figure:
     figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     for one, (records, chance) in zip(axes, panels.values(), strict=False):
-        aligned = statistics.align(records, "eval/return")
+        aligned = align(records, "eval/return")
         algorithm = str(records[0].run["algorithm"])
         color = styles_for([algorithm])[algorithm].color
         x = np.asarray(aligned.steps) / 1000

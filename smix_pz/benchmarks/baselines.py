@@ -11,7 +11,7 @@ import numpy as np
 
 from smix_pz import envs
 from smix_pz.baselines import evaluate_player
-from smix_pz.benchmarks.statistics import engine_label
+from smix_pz.benchmarks.alignment import engine_label
 from smix_pz.files import write_text
 from smix_pz.records import RunRecord, plain
 

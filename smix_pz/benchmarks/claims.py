@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smix_pz.benchmarks.alignment import Aligned, align, common_grid
 from smix_pz.benchmarks.report import Claim
-from smix_pz.benchmarks.statistics import Aligned, align, can_tell, common_grid, probability_of_improvement
+from smix_pz.benchmarks.statistics import can_tell, probability_of_improvement
 from smix_pz.names import check_name
 from smix_pz.records import RunRecord
 

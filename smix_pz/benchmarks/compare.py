@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from smix_pz.benchmarks import statistics
+from smix_pz.benchmarks.alignment import check_group, engine_label
 from smix_pz.benchmarks.paper import finals
 from smix_pz.benchmarks.table import ABSENT, Column, Table, interval_text
 from smix_pz.benchmarks.tables import BOOTSTRAP_SEED
@@ -56,7 +57,7 @@ def read_side(folder: Path) -> Side:
     if not side:
         raise ValueError(f"{folder} holds no records; expected a study's folder, or one that training wrote")
     for (task, curve), records in side.items():
-        statistics.check_group(f"{curve} on {task}", records)
+        check_group(f"{curve} on {task}", records)
     return side
 
 
@@ -120,7 +121,7 @@ def _row(cell: Cell, x: Sequence[RunRecord], y: Sequence[RunRecord], metric: str
             row |= {name: found.value[0], f"{name}_low": found.low[0], f"{name}_high": found.high[0]}
     keys = ("difference", "difference_low", "difference_high", "p", "p_low", "p_high")
     row |= dict.fromkeys(keys, math.nan)
-    engines = statistics.engine_label(x[0]), statistics.engine_label(y[0])
+    engines = engine_label(x[0]), engine_label(y[0])
     remarks = []
     if engines[0] != engines[1]:
         remarks.append(f"different engines, not compared: {engines[0]} and {engines[1]}")
@@ -171,7 +172,7 @@ def _values(records: Sequence[RunRecord]) -> dict[str, str]:
 
 def _flat(record: RunRecord) -> dict[str, Any]:
     run = record.run
-    flat = {"environment": run.get("env"), "algorithm": run.get("algorithm"), "engine": statistics.engine_label(record)}
+    flat = {"environment": run.get("env"), "algorithm": run.get("algorithm"), "engine": engine_label(record)}
     for part in ("env_kwargs", "config", "composition", "versions", "machine"):
         values = run.get(part)
         if isinstance(values, Mapping):

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smix_pz.benchmarks.statistics import describe
+from smix_pz.benchmarks.alignment import describe
 from smix_pz.files import write_text
 from smix_pz.records import RunRecord
 

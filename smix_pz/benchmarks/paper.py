@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smix_pz.benchmarks import statistics
+from smix_pz.benchmarks.alignment import align, engine_label
 from smix_pz.benchmarks.table import ABSENT, NBSP, Column, Table, interval_text, number
 from smix_pz.benchmarks.tables import BOOTSTRAP_SEED, Groups, missing_runs, summary_table
 from smix_pz.names import check_name
@@ -82,7 +83,7 @@ def finals(records: Sequence[RunRecord], metric: str = METRIC, grid: Values | No
     finished = [record for record in records if record.finished]
     if not finished:
         return np.empty(0)
-    values = statistics.final_value(statistics.align(finished, metric, grid).values)
+    values = statistics.final_value(align(finished, metric, grid).values)
     return values[~np.isnan(values)]
 
 
@@ -158,7 +159,7 @@ def _short_engine(record: RunRecord) -> str:
     """Name, rules and preset of the engine, without the package's version: what a table has room for."""
     engine = record.run.get("engine")
     if not isinstance(engine, Mapping):
-        return statistics.engine_label(record)
+        return engine_label(record)
     parts = (
         str(engine.get("name", "")).rpartition("/")[2].removesuffix("-v0"),
         engine.get("rules"),

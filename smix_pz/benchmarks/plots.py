@@ -35,6 +35,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from smix_pz.benchmarks import statistics
+from smix_pz.benchmarks.alignment import align, check_group, common_grid
 from smix_pz.benchmarks.table import number
 from smix_pz.benchmarks.tables import BOOTSTRAP_SEED, ValueTable
 from smix_pz.files import atomic_path
@@ -189,7 +190,7 @@ def curve_panels(
                 if not records:
                     axes.plot([], [], color=panel.styles[name].color, ls=panel.styles[name].line, label=text)
                     continue
-                values = statistics.align(records, metric, grid).values * (100 if percent else 1)
+                values = align(records, metric, grid).values * (100 if percent else 1)
                 rng = np.random.default_rng(seed)
                 found = statistics.estimate(values, rng, interval=interval, missing="omit")
                 _curve(axes, grid / scale, found, panel.styles[name], text, width=1.6)
@@ -289,7 +290,7 @@ def learning_curves(
         if not records:
             axes.plot([], [], color=styles[label].color, linestyle=styles[label].line, label=f"{label}: no runs")
             continue
-        values = statistics.align(records, metric, grid).values
+        values = align(records, metric, grid).values
         found = statistics.estimate(values, rng, statistic=statistic, interval=interval, missing="omit")
         _curve(axes, grid / scale, found, styles[label], _legend(label, values))
         if individual:
@@ -520,7 +521,7 @@ def _stack(values: FloatArray, width: float) -> FloatArray:
 def _final(records: Sequence[RunRecord], metric: str, grid: FloatArray, last: int) -> FloatArray:
     if not records:
         return np.empty(0)
-    return statistics.final_value(statistics.align(records, metric, grid).values, last)
+    return statistics.final_value(align(records, metric, grid).values, last)
 
 
 def _present(n: int, runs: int) -> str:
@@ -530,8 +531,8 @@ def _present(n: int, runs: int) -> str:
 def _shared_grid(groups: Mapping[str, Sequence[RunRecord]], metric: str) -> FloatArray:
     """Check every group, and return the grid of all of them."""
     for label, records in groups.items():
-        statistics.check_group(label, records)
-    return statistics.common_grid([record for records in groups.values() for record in records], metric)
+        check_group(label, records)
+    return common_grid([record for records in groups.values() for record in records], metric)
 
 
 def _step_unit(grid: FloatArray) -> tuple[float, str]:

@@ -34,7 +34,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from smix_pz.benchmarks import plots
-from smix_pz.benchmarks.statistics import align, common_grid, describe, engine_label, estimate, method
+from smix_pz.benchmarks.alignment import align, common_grid, describe, engine_label
+from smix_pz.benchmarks.statistics import estimate, method
 from smix_pz.benchmarks.table import Table, number, ranges
 from smix_pz.benchmarks.tables import BOOTSTRAP_SEED
 from smix_pz.files import write_text

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smix_pz.benchmarks import statistics
+from smix_pz.benchmarks.alignment import align, check_group, common_grid, describe, engine_label, split_by_engine
 from smix_pz.benchmarks.baselines import BaselineResult
 from smix_pz.benchmarks.table import ABSENT, NBSP, Column, Table, interval_text, number, ranges
 from smix_pz.intervals import wilson_interval
@@ -109,7 +110,7 @@ def summary_table(
     grids = _grids(split, metric)
     rows = []
     for label, engine, records, roll in split:
-        statistics.check_group(label, records)
+        check_group(label, records)
         steps, values = _curves(records, metric, grids.get(engine))
         rows.append(
             {
@@ -221,11 +222,11 @@ def comparison_table(
     if baseline not in groups:
         raise ValueError(f"unknown baseline {baseline!r}; {nearest(baseline, groups)}")
     everything = [record for records in groups.values() for record in records]
-    for name, of in {"engine": statistics.engine_label, "environment": _environment}.items():
+    for name, of in {"engine": engine_label, "environment": _environment}.items():
         found = list(dict.fromkeys(of(record) for record in everything))
         if len(found) > 1:
             raise ValueError(f"cannot compare runs of {name} {found[0]!r} and {found[1]!r}; make one table for each")
-    grid = statistics.common_grid(everything, metric)
+    grid = common_grid(everything, metric)
     finals = {label: _finals(label, records, metric, grid, last) for label, records in groups.items()}
     empty = [label for label, final in finals.items() if not final.size]
     if baseline in empty:
@@ -255,7 +256,7 @@ def comparison_table(
 def _finals(
     label: str, records: Sequence[RunRecord], metric: str, grid: NDArray[np.float64], last: int
 ) -> NDArray[np.float64]:
-    statistics.check_group(label, records)
+    check_group(label, records)
     final = statistics.final_value(_curves(records, metric, grid)[1], last)
     return final[~np.isnan(final)]
 
@@ -450,7 +451,7 @@ def _split(groups: Groups, planned: Planned) -> list[tuple[str, str, list[RunRec
     rows = []
     for label, records in groups.items():
         seeds = planned.get(label) if isinstance(planned, Mapping) else planned
-        for engine, runs in (statistics.split_by_engine(records) or {ABSENT: []}).items():
+        for engine, runs in (split_by_engine(records) or {ABSENT: []}).items():
             rows.append((label, engine, runs, roll_call(runs, seeds)))
     return rows
 
@@ -460,7 +461,7 @@ def _grids(split: Sequence[tuple[str, str, list[RunRecord], Roll]], metric: str)
     runs: dict[str, list[RunRecord]] = {}
     for _, engine, records, _ in split:
         runs.setdefault(engine, []).extend(records)
-    return {engine: statistics.common_grid(records, metric) for engine, records in runs.items() if records}
+    return {engine: common_grid(records, metric) for engine, records in runs.items() if records}
 
 
 def _curves(
@@ -469,7 +470,7 @@ def _curves(
     """(steps ``[P]``, values ``[R, P]``); a group without records has no rows."""
     if not records or grid is None:
         return np.zeros(1), np.empty((0, 1))
-    aligned = statistics.align(records, metric, grid)
+    aligned = align(records, metric, grid)
     return aligned.steps, aligned.values
 
 
@@ -484,5 +485,5 @@ def _name(label: str, engine: str) -> str:
 def _seed(record: RunRecord) -> int:
     seed = record.run.get("seed")
     if seed is None:
-        raise ValueError(f"{statistics.describe(record)} states no seed; a group's runs are told apart by it")
+        raise ValueError(f"{describe(record)} states no seed; a group's runs are told apart by it")
     return int(seed)
