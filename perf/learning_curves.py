@@ -29,7 +29,8 @@ from smix_pz.benchmarks.plots import styles_for
 from smix_pz.config import TrainConfig
 from smix_pz.files import atomic_path, write_text
 from smix_pz.records import RunRecord, read_record
-from smix_pz.training import read_if_any, record_path, train
+from smix_pz.run_files import read_if_any, record_path
+from smix_pz.training import train
 
 SHARED: dict[str, Any] = {"eval_episodes": 32, "learning_rate": 1e-3, "progress": False}
 TASKS = {

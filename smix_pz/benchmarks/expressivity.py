@@ -14,7 +14,7 @@ from smix_pz.benchmarks.tables import ValueTable
 from smix_pz.config import TrainConfig, from_dict
 from smix_pz.envs import payoff_game_v0
 from smix_pz.policy import Policy, view_options
-from smix_pz.training import policy_path
+from smix_pz.run_files import policy_path
 
 
 def learned_table(policy: Policy) -> tuple[np.ndarray, tuple[int, ...]]:

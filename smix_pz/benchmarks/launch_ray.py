@@ -27,8 +27,9 @@ from smix_pz.config import TrainConfig
 from smix_pz.files import atomic_path
 from smix_pz.jobs import JobsFailed, is_done, job_folder, locked, out_of, read_json
 from smix_pz.memory import readable
+from smix_pz.run_files import best_policy_path, policy_path, record_path
 from smix_pz.stopping import stop_request
-from smix_pz.training import Trainer, best_policy_path, policy_path, record_path
+from smix_pz.training import Trainer
 
 if TYPE_CHECKING:
     from smix_pz.benchmarks.launch import Launch

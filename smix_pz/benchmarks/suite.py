@@ -32,7 +32,7 @@ from smix_pz.jobs import is_done, job_folder, out_of, read_json, stacks_in, writ
 from smix_pz.names import check_name
 from smix_pz.plugins import is_file, load_plugin
 from smix_pz.records import RunRecord, plain
-from smix_pz.training import check_same_settings, conclude, has_finished, read_if_any, record_path
+from smix_pz.run_files import check_same_settings, conclude, has_finished, read_if_any, record_path
 
 EVALUATION_METRICS = ("eval/return", "eval/win_rate", "eval/episode_length")
 ENGINES = {"smac-sim": "smac_sim_v0", "smac": "smac_v0"}

@@ -10,7 +10,8 @@ import numpy as np
 from smix_pz.benchmarks.expressivity import learned_table
 from smix_pz.config import TrainConfig
 from smix_pz.policy import Policy
-from smix_pz.training import policy_path, train
+from smix_pz.run_files import policy_path
+from smix_pz.training import train
 
 TABLE = [[4.0, -2.0], [1.0, 3.0], [0.0, 5.0]]  # three actions against two; no sum of two vectors
 
