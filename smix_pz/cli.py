@@ -247,6 +247,7 @@ def _study(
     engine: Literal["smac-sim", "smac"] | None = None,
     maps: tuple[str, ...] | None = None,
     m: int | None = None,
+    env_kwargs: _EnvKwargs = {},  # noqa: B006 (read only)
     runs: int | None = None,
     steps: int | None = None,
     algorithms: tuple[str, ...] | None = None,
@@ -269,12 +270,14 @@ def _study(
     Args:
         name: a study of the package (table3, table4, figure4, figure7, figure8, matrix_game, smac_3m), or a YAML file;
             theory: the paper's theorems on tables; estimators: bias and variance of the return estimators.
-        out: its folder; None: results/NAME, followed by what is not the study's own of preset, engine and quick.
+        out: its folder; None: results/NAME, followed by what is not the study's own of preset, engine, env_kwargs and
+            quick.
         preset: a named group of settings: paper, controlled or standard; of matrix_game also per_episode and pymarl.
         quick: the small version, which finishes in minutes and shows how things look, not how they are.
         engine: what plays SMAC's maps: smac-sim, the embedded engine, or smac, StarCraft II.
         maps: which of SMAC's maps, in place of the study's.
-        m: steps of the matrix game.
+        m: short for --env-kwargs m=M, steps of the matrix game.
+        env_kwargs: arguments of the environments, over the study's own, such as preset=lotv.
         runs: seeds of each algorithm.
         steps: environment steps of each run.
         algorithms: which rows or variants, in place of the study's.
@@ -306,7 +309,7 @@ def _study(
         "eval_every": eval_every,
         "first_seed": first_seed,
         "baselines": baselines,
-        "env_kwargs": None if m is None else {"m": m},
+        "env_kwargs": {**({} if m is None else {"m": m}), **env_kwargs} or None,
         "expressivity": None if expressivity else {},
     }
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -326,7 +329,8 @@ def _study(
         )
     study = load_study(name, overrides, quick=quick, plugins=plugin)
     parts = [study.name, *([study.preset] if study.preset != study_default(name, "preset") else [])]
-    parts += [*([engine] if study.env != study_default(name, "env") else []), *(["quick"] if quick else [])]  # type: ignore[list-item]
+    parts += [*([engine] if study.env != study_default(name, "env") else [])]  # type: ignore[list-item]
+    parts += [*(f"{key}={value}".replace("/", "_") for key, value in env_kwargs.items()), *(["quick"] if quick else [])]
     folder = out or Path("results") / "-".join(parts)
     if launcher != "ray" and address is not None:
         raise ValueError(f"--address is an option of --launcher ray; the launcher is {launcher}")

@@ -179,8 +179,9 @@ class TrainConfig(Hyperparameters):
     """Seconds between checkpoints (only with ``out``); a killed job resumes from the last one."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay while a job runs; if one is damaged, the one before is used."""
-    keep_final: float = 1.0
-    """GiB that the last checkpoint of a finished job may take, replay included; without it no more steps. 0: none."""
+    keep_final: float | None = None
+    """GiB that the last checkpoint of a finished job may take, replay included; without it no more steps. None: a tenth
+    of what the disk has free; 0: none is kept."""
     tensorboard: bool = False
     """Also write TensorBoard event files below ``out``."""
     track: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from smix_pz.checkpoints import CheckpointStore
 from smix_pz.config import TrainConfig
-from smix_pz.jobs import job_folder, out_of, write_json
+from smix_pz.jobs import job_folder, out_of, read_json, write_json
 from smix_pz.provenance import recorded_settings
 from smix_pz.records import RunRecord, read_record
 
@@ -38,9 +39,19 @@ def conclude(config: TrainConfig, store: CheckpointStore | None = None, seconds:
     if store is None:
         store = CheckpointStore(job_folder(config), config.keep_checkpoints)
         store.scan()
-    kept = store.finish(config.keep_final * 2**30)
+    if config.keep_final is None:
+        most = shutil.disk_usage(job_folder(config)).free / 10
+    else:
+        most = config.keep_final * 2**30
+    kept = store.finish(most)
     done = {"seeds": list(config.seeds), "steps": config.steps, "seconds": seconds, "extendable": kept}
     write_json(job_folder(config) / "done.json", done)
+
+
+def can_go_on(config: TrainConfig) -> bool:
+    """Whether a job can be asked for ``config.steps``: not if it has finished with fewer and did not keep its end."""
+    done = read_json(job_folder(config) / "done.json")
+    return done is None or done["steps"] >= config.steps or done.get("extendable", True)
 
 
 def comparable_settings(config: TrainConfig) -> dict[str, Any]:

@@ -346,7 +346,7 @@ class Trainer:
         A job that is asked for more steps later goes on from here, as if it had been asked for them at once.
         """
         whole = len(self.active) == len(self.runs)
-        if whole and self.config.keep_final > 0 and any(run.t_env >= self.config.steps for run in self.active):
+        if whole and self.config.keep_final != 0 and any(run.t_env >= self.config.steps for run in self.active):
             self._checkpoint(min_age=0.0, end=True)
 
     def _check_numbers(self, *, thorough: bool = False) -> None:

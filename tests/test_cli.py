@@ -82,6 +82,15 @@ def test_study_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "optimal (m + 3)" in page or "m=3" in page
 
 
+def test_a_study_with_other_arguments_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "study table3 --maps 2s_vs_1sc --env-kwargs preset=lotv --algorithms vdn --runs 1 --steps 100 --workers 1"
+    main([*words.split(), "--eval-every", "100"])
+    (path,) = Path("results", "table3-preset=lotv", "records").rglob("*.jsonl")
+    run = read_record(path).run
+    assert run["env_kwargs"] == {"map_name": "2s_vs_1sc", "preset": "lotv"} and "lotv" in str(run["engine"])
+
+
 def test_a_scripted_player_with_a_reward_rule(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "random", "--env", "tiny_envs:Competitive", "--episodes", "2"]
     with pytest.raises(SystemExit):

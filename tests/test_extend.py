@@ -106,6 +106,22 @@ def test_without_its_end_it_cannot_be_extended(changes: dict[str, Any], tmp_path
     assert train(job(tmp_path, steps=300)).records[0].finished
 
 
+@pytest.mark.parametrize("factor", [9, 11])
+def test_an_end_is_kept_up_to_a_tenth_of_the_free_disk(
+    factor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default. Runs of equal seeds have checkpoints of equal size, so a first job tells how large one is."""
+    train(job(tmp_path / "first", steps=120))
+    (folder,) = (tmp_path / "first").glob("job-*")
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    usage = shutil.disk_usage(tmp_path)._replace(free=factor * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    train(job(tmp_path / "second", steps=120))
+    (folder,) = (tmp_path / "second").glob("job-*")
+    assert json.loads((folder / "done.json").read_text())["extendable"] is (factor > 10)
+    assert bool(list(folder.glob("*.safetensors"))) is (factor > 10)
+
+
 def test_fewer_steps_are_refused(tmp_path: Path) -> None:
     train(job(tmp_path, steps=120))
     before = content(tmp_path)

@@ -32,7 +32,7 @@ from smix_pz.jobs import is_done, job_folder, out_of, read_json, stacks_in, writ
 from smix_pz.names import check_name
 from smix_pz.plugins import is_file, load_plugin
 from smix_pz.records import RunRecord, plain
-from smix_pz.run_files import check_same_settings, conclude, has_finished, read_if_any, record_path
+from smix_pz.run_files import can_go_on, check_same_settings, conclude, has_finished, read_if_any, record_path
 
 EVALUATION_METRICS = ("eval/return", "eval/win_rate", "eval/episode_length")
 ENGINES = {"smac-sim": "smac_sim_v0", "smac": "smac_v0"}
@@ -482,7 +482,8 @@ def remaining(jobs: Sequence[Job]) -> list[Job]:
     are set here.
 
     Raises:
-        ValueError: the folder holds runs that were made with other settings, or more steps.
+        ValueError: the folder holds runs that were made with other settings, or more steps, or with fewer and without
+            the checkpoint to go on from.
     """
     left = []
     for job in jobs:
@@ -496,6 +497,14 @@ def remaining(jobs: Sequence[Job]) -> list[Job]:
             seeds = tuple(seed for seed in job.config.seeds if seed not in done)
             job = dataclasses.replace(job, config=dataclasses.replace(job.config, seeds=seeds))
         left.append(job)
+    stuck = [job for job in left if not can_go_on(job.config)]
+    if stuck:
+        where = ", ".join(f"{job.label} ({job.config.out})" for job in stuck)
+        raise ValueError(
+            f"{len(stuck)} of {len(jobs)} jobs cannot be extended to {stuck[0].config.steps:,} steps, because their "
+            f"last checkpoints were not kept (see keep_final): {where}; move these folders away to train them from "
+            "the start, or choose another out"
+        )
     return left
 
 

@@ -67,6 +67,17 @@ def test_more_runs_and_more_steps(tmp_path: Path) -> None:
     assert jobs_in(tmp_path, stack=3, runs=6, steps=400) == []
 
 
+def test_what_cannot_be_extended_is_said_before_any_work(tmp_path: Path) -> None:
+    """Both jobs are named, and nothing is touched."""
+    settings = {"settings": {"keep_final": 0.0}}
+    run_local(jobs_in(tmp_path, stack=1, runs=2, **settings), tmp_path, 1, quiet())
+    before = {path: path.read_bytes() for path in (tmp_path / "records").rglob("*") if path.is_file()}
+    why = r"2 of 3 jobs cannot be extended to 400 steps.* \(see keep_final\): vdn.*, vdn"
+    with pytest.raises(ValueError, match=why):
+        jobs_in(tmp_path, stack=1, runs=3, steps=400, **settings)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 # Local processes --------------------------------------------------------------------------------------------------
 
 
