@@ -45,6 +45,7 @@ import numpy as np
 from smix_pz.envs import smac_sim_v0
 from smix_pz.envs.battle import engine
 from smix_pz.envs.battle.maps import MAPS
+from smix_pz.envs.battle.micro import MICRO
 from smix_pz.envs.battle.players import PLAYERS
 from smix_pz.envs.battle.scenario import Scenario, make_scenario
 from smix_pz.envs.battle.state import (
@@ -95,11 +96,9 @@ MIRRORED_MAPS = ("3m", "8m", "25m", "2s3z", "3s5z", "1c3s5z", "MMM", "bane_vs_ba
 RAW_HEURISTIC = "raw heuristic"
 SCRIPTED = (*PLAYERS, RAW_HEURISTIC)
 
-# Who shoots and steps back, and where that is the point of the map: shooters against zealots.
-KITER = "kiter"
+# The maps whose point is to shoot and step back, and the one where two units take turns.
 KITING_MAPS = ("2m_vs_1z", "3s_vs_3z", "3s_vs_4z", "3s_vs_5z", "6h_vs_8z")
-KITER_NEAR = 4.0  # it steps back from an enemy nearer than this
-KITER_WAIT = 2.0  # while its weapon needs more loops than this
+ALTERNATING_MAP = "2s_vs_1sc"
 
 # Win rates in percent of the heuristic in table 2 of the SMAC paper (Samvelyan et al., 2019; game version 4.6.2).
 PAPER_HEURISTIC: Mapping[str, int] = MappingProxyType(
@@ -121,7 +120,7 @@ PAPER_HEURISTIC: Mapping[str, int] = MappingProxyType(
     }
 )
 
-SECTIONS = ("duels", "mirrored", "returns", "players", "kiting")
+SECTIONS = ("duels", "mirrored", "returns", "players", "kiting", "alternating")
 
 CENTRE = 16.0
 MANY_LOOPS = 4000  # a duel is over by then
@@ -469,42 +468,6 @@ def mirrored_table(results: Mapping[str, tuple[int, int, int]]) -> str:
     return "\n".join(lines)
 
 
-def _kite(units: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Actions [K, A]: away from an enemy that is near while the weapon cools down, else shoot the weakest in range.
-
-    It reads cooldowns, which SMAC shows in the state only. units: UNIT [K, U]. mask: int8 [K, A, n_actions].
-    """
-    agents = mask.shape[1]
-    own, foes = units[:, :agents], units[:, agents:]
-    dx = foes["x"][:, None] - own["x"][:, :, None]  # [K, A, E]
-    dy = foes["y"][:, None] - own["y"][:, :, None]
-    dead = (foes["health"] <= 0)[:, None]
-
-    def gap(step_x: float, step_y: float) -> np.ndarray:
-        return np.where(dead, np.inf, np.hypot(dx - step_x, dy - step_y))
-
-    distance = gap(0.0, 0.0)
-    legal = mask[:, :, 6:] != 0
-    life = (foes["health"] + foes["shield"])[:, None] + 1e-3 * np.where(dead, 0.0, distance)
-    actions = np.where(legal.any(2), 6 + np.where(legal, life, np.inf).argmin(2), 1)
-    # Away from the nearest enemy after the step, but not too far from the map's middle, where there is room.
-    scores = []
-    for action, (step_x, step_y) in enumerate(((0, 2), (0, -2), (2, 0), (-2, 0)), 2):
-        outside = np.hypot(own["x"] + step_x - CENTRE, own["y"] + step_y - CENTRE) - 6.0
-        score = gap(step_x, step_y).min(2) - 0.15 * np.maximum(0.0, outside)
-        scores.append(np.where(mask[:, :, action] != 0, score, -np.inf))
-    nearest = distance.min(2)
-    back = (nearest < KITER_NEAR) & (own["cooldown"] > KITER_WAIT) & np.isfinite(np.max(scores, 0))
-    actions = np.where(back, 2 + np.argmax(scores, 0), actions)
-    # Nobody in range: up to the nearest, along the longer axis.
-    at = distance.argmin(2)[:, :, None]
-    gap_x, gap_y = np.take_along_axis(dx, at, 2)[:, :, 0], np.take_along_axis(dy, at, 2)[:, :, 0]
-    towards = np.where(np.abs(gap_x) > np.abs(gap_y), np.where(gap_x > 0, 4, 5), np.where(gap_y > 0, 2, 3))
-    can = np.take_along_axis(mask, towards[:, :, None], 2)[:, :, 0] != 0
-    actions = np.where(can & ~back & ~legal.any(2), towards, actions)
-    return np.where(mask[:, :, 0] != 0, 0, actions)
-
-
 @dataclass(frozen=True)
 class Played:
     """Episodes of a scripted player on a map; arrays [episodes].
@@ -537,7 +500,7 @@ def play_scripted(player: str, map_name: str, episodes: int = 100, seed: int = 0
     Raises:
         ValueError: an unknown player, map or preset; fewer than 1 episode.
     """
-    check_choice("player", player, (*SCRIPTED, KITER))
+    check_choice("player", player, (*SCRIPTED, *MICRO))
     check_int("episodes", episodes, 1)
     raw = player == RAW_HEURISTIC
     vector = smac_sim_v0.vector_env(
@@ -547,6 +510,7 @@ def play_scripted(player: str, map_name: str, episodes: int = 100, seed: int = 0
         battles = vector.battles
         scenario = battles.scenario
         scripted = PLAYERS[player](scenario, episodes, seed) if player in PLAYERS else None
+        script = MICRO[player](episodes) if player in MICRO else None
         observation, _ = vector.reset(seed=seed)
         foes = battles.units[:, scenario.n_agents :]
         life = (foes["health"] + foes["shield"]).sum(1)
@@ -555,8 +519,8 @@ def play_scripted(player: str, map_name: str, episodes: int = 100, seed: int = 0
         returns, twice, lengths = np.zeros(episodes), np.zeros(episodes), np.zeros(episodes, np.int64)
         while running.any():
             mask = observation["action_mask"]
-            if player == KITER:
-                actions = _kite(battles.units, mask)
+            if script is not None:
+                actions = script.act(battles.units, mask)
             else:
                 # With heuristic_ai SMAC plays whatever it is told: stop, or no-op of a dead agent.
                 actions = 1 - mask[:, :, 0] if scripted is None else scripted.act(battles.units, battles.battles, mask)
@@ -627,9 +591,20 @@ def _kiting(episodes: int, seed: int, preset: str, maps: Sequence[str]) -> str:
     """The table of the section "kiting": "nearest", which stands and shoots, beside the kiter."""
     lines = ["| map | nearest | kiter | kiter's mean return |", "| --- |" + " --: |" * 3]
     for name in maps:
-        stands, kites = (play_scripted(player, name, episodes, seed, preset=preset) for player in ("nearest", KITER))
+        stands, kites = (play_scripted(player, name, episodes, seed, preset=preset) for player in ("nearest", "kiter"))
         won = " | ".join(_percent(int(one.won.sum()), episodes) for one in (stands, kites))
         lines.append(f"| {name} | {won} | {kites.returns.mean():.2f} |")
+    return "\n".join(lines)
+
+
+def _alternating(episodes: int, seed: int) -> str:
+    """The table of the section "alternating": 2s_vs_1sc by both presets, standing still and taking turns."""
+    lines = ["| preset | player | won | mean return | mean length |", "| --- | --- |" + " --: |" * 3]
+    for preset in UNITS:
+        for player in ("focus-fire", "alternating", "resting"):
+            one = play_scripted(player, ALTERNATING_MAP, episodes, seed, preset=preset)
+            numbers = f"{one.returns.mean():.2f} | {one.lengths.mean():.0f}"
+            lines.append(f"| {preset} | {player} | {_percent(int(one.won.sum()), episodes)} | {numbers} |")
     return "\n".join(lines)
 
 
@@ -688,6 +663,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "kiting" in chosen.only and kited:
         table = _kiting(chosen.episodes, chosen.seed, chosen.preset, kited)
         print(f"\n## Kiting\n\nBattles won in percent [95% interval], {chosen.episodes} episodes.\n\n{table}")
+    if "alternating" in chosen.only and ALTERNATING_MAP in chosen.maps:
+        table = _alternating(chosen.episodes, chosen.seed)
+        print(
+            f"\n## Alternating fire\n\n{ALTERNATING_MAP} by both presets. Battles won in percent [95% interval], "
+            f"{chosen.episodes} episodes.\n\n{table}"
+        )
 
 
 if __name__ == "__main__":
